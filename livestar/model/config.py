@@ -1,0 +1,188 @@
+"""What a checkpoint's config.json says, checked and typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from livestar.errors import InvalidCheckpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+T = TypeVar("T", int, float, str, bool)
+
+NUM_VISUAL_TOKENS = 16
+"""Tokens per frame after merging, where config.json has no `num_tome_tokens` (the released code hard-codes it)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """InternViT: a plain pre-norm vision transformer with layer scale."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    image_size: int
+    """Side of the square input, in pixels."""
+    patch_size: int
+    layer_norm_eps: float
+    qkv_bias: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageConfig:
+    """InternLM2: a Llama-like decoder with grouped-query attention and a fused wqkv."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    vocab_size: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    """Longest context, in tokens.  Dynamic RoPE scaling starts beyond it, so contexts stay below."""
+    bias: bool
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The whole model, and what its author chose for watching with it."""
+
+    vision: VisionConfig
+    language: LanguageConfig
+    num_visual_tokens: int
+    """Tokens that one frame becomes."""
+    watch: Mapping[str, object]
+    """The `livestar` section of config.json: defaults for gate, threshold, prompt.  Empty in the released checkpoint."""
+    raw: Mapping[str, object]
+    """config.json as read, for writing it back."""
+
+    @property
+    def kv_values_per_token(self) -> int:
+        """Numbers that one token occupies in the KV cache, all layers, keys and values."""
+        return 2 * self.language.num_layers * self.language.num_kv_heads * self.language.head_dim
+
+
+class _Section:
+    """One object of config.json, read key by key with errors that name the key."""
+
+    def __init__(self, values: object, path: str) -> None:
+        if not isinstance(values, dict):
+            raise InvalidCheckpoint(f"{path}: expected an object, got {type(values).__name__}")
+        self.values = values
+        self.path = path
+
+    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
+        """The value of `key`; an int is accepted for a float.  Raises `InvalidCheckpoint`."""
+        value = self.values.get(key, default)
+        if value is None:
+            raise InvalidCheckpoint(f"{self.path} has no {key!r}; it is not the config.json of a LiveStar checkpoint")
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return kind(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidCheckpoint(f"{self.path}: {key} is {value!r}; expected {kind.__name__}")
+        if kind is int and value < 1:
+            raise InvalidCheckpoint(f"{self.path}: {key} is {value!r}; expected at least 1")
+        return value
+
+    def require(self, key: str, expected: object, default: object) -> None:
+        """Refuses a checkpoint that needs what this code does not do, instead of running it wrongly."""
+        value = self.values.get(key, default)
+        if value != expected:
+            raise InvalidCheckpoint(f"{self.path}: {key} is {value!r}; only {expected!r} is supported")
+
+    def section(self, key: str) -> _Section:
+        return _Section(self.values.get(key), f"{self.path}: {key}")
+
+
+def _vision_config(root: _Section) -> VisionConfig:
+    section = root.section("vision_config")
+    section.require("hidden_act", "gelu", "gelu")
+    section.require("norm_type", "layer_norm", "layer_norm")
+    section.require("qk_normalization", False, False)
+    section.require("num_channels", 3, 3)
+    image_size = section.get("image_size", int)
+    root.require("force_image_size", image_size, image_size)
+    config = VisionConfig(
+        hidden_size=section.get("hidden_size", int),
+        intermediate_size=section.get("intermediate_size", int),
+        num_layers=section.get("num_hidden_layers", int),
+        num_heads=section.get("num_attention_heads", int),
+        image_size=image_size,
+        patch_size=section.get("patch_size", int),
+        layer_norm_eps=section.get("layer_norm_eps", float, 1e-6),
+        qkv_bias=section.get("qkv_bias", bool, True),
+    )
+    if config.hidden_size % config.num_heads:
+        raise InvalidCheckpoint(f"{section.path}: hidden_size {config.hidden_size} is not a multiple of {config.num_heads} heads")
+    if image_size % (2 * config.patch_size):
+        raise InvalidCheckpoint(f"{section.path}: image_size {image_size} is not a multiple of two patches of {config.patch_size}")
+    return config
+
+
+def _language_config(root: _Section) -> LanguageConfig:
+    section = root.section("llm_config")
+    section.require("hidden_act", "silu", "silu")
+    section.require("tie_word_embeddings", False, False)
+    scaling = section.values.get("rope_scaling")
+    if scaling is not None and _Section(scaling, f"{section.path}: rope_scaling").get("type", str) != "dynamic":
+        raise InvalidCheckpoint(f"{section.path}: rope_scaling is {scaling!r}; only none and 'dynamic' are supported")
+    config = LanguageConfig(
+        hidden_size=section.get("hidden_size", int),
+        intermediate_size=section.get("intermediate_size", int),
+        num_layers=section.get("num_hidden_layers", int),
+        num_heads=section.get("num_attention_heads", int),
+        num_kv_heads=section.get("num_key_value_heads", int),
+        vocab_size=section.get("vocab_size", int),
+        rms_norm_eps=section.get("rms_norm_eps", float, 1e-6),
+        rope_theta=section.get("rope_theta", float, 10000.0),
+        max_position_embeddings=section.get("max_position_embeddings", int),
+        bias=section.get("bias", bool, False),
+    )
+    if config.hidden_size % config.num_heads or config.num_heads % config.num_kv_heads or config.head_dim % 2:
+        raise InvalidCheckpoint(
+            f"{section.path}: hidden_size {config.hidden_size}, {config.num_heads} heads and {config.num_kv_heads} KV heads do not divide"
+        )
+    return config
+
+
+def load_config(directory: Path) -> ModelConfig:
+    """Reads `directory`/config.json.  Raises `InvalidCheckpoint`, which names the file, the key and what was expected."""
+    path = directory / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidCheckpoint(f"{directory} has no config.json; give the directory of a LiveStar checkpoint") from None
+    except (OSError, ValueError) as error:
+        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    return parse_config(values, str(path))
+
+
+def parse_config(values: object, name: str = "config.json") -> ModelConfig:
+    """Checks and types the contents of a config.json; `name` is what errors call it."""
+    root = _Section(values, name)
+    root.require("downsample_ratio", 0.5, 0.5)
+    root.require("select_layer", -1, -1)
+    root.require("ps_version", "v2", "v2")
+    vision, language = _vision_config(root), _language_config(root)
+    num_visual_tokens = root.get("num_tome_tokens", int, NUM_VISUAL_TOKENS)
+    num_shuffled = (vision.image_size // vision.patch_size // 2) ** 2
+    if num_shuffled < num_visual_tokens:
+        raise InvalidCheckpoint(f"{name}: a frame has {num_shuffled} tokens before merging, fewer than {num_visual_tokens} after")
+    if (4 * vision.hidden_size) % language.num_heads:
+        raise InvalidCheckpoint(
+            f"{name}: merging splits the {4 * vision.hidden_size} values of a visual token over {language.num_heads} heads, which does not divide"
+        )
+    watch = root.section("livestar").values if "livestar" in root.values else {}
+    return ModelConfig(vision=vision, language=language, num_visual_tokens=num_visual_tokens, watch=watch, raw=root.values)

@@ -1,0 +1,138 @@
+"""Reading and writing checkpoints in the released LiveStar-8B file format: sharded safetensors and an index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from livestar.errors import InvalidCheckpoint
+from livestar.model.config import load_config
+from livestar.model.livestar import LiveStarModel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+INDEX_NAME = "model.safetensors.index.json"
+SINGLE_NAME = "model.safetensors"
+MAX_SHARD_BYTES = 5 * 2**30
+"""Largest shard written, in bytes; the released checkpoint's are of this size."""
+
+
+def load_model(
+    directory: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LiveStarModel:
+    """Loads a checkpoint directory, ready for inference.
+
+    Everything is checked against the file headers before any weight is read.  Tensors then go one by one to their final
+    dtype and device, so host memory peaks at the model plus at most one shard.  `dtype` None keeps the stored one.
+    `on_progress` is called with bytes read and bytes in all.  Raises `InvalidCheckpoint`, which names the tensor and file.
+    """
+    directory = Path(directory)
+    config = load_config(directory)
+    with torch.device("meta"):
+        model = LiveStarModel(config)
+    shards = _shards(directory)
+    total = _check_headers(directory, shards, {name: tuple(p.shape) for name, p in model.state_dict().items()})
+    num_read = 0
+    for file, names in shards.items():
+        with safe_open(directory / file, framework="pt", device="cpu") as shard:
+            for name in names:
+                tensor = shard.get_tensor(name)
+                num_read += tensor.nbytes
+                model.load_state_dict({name: tensor.to(device, dtype)}, strict=False, assign=True)
+                if on_progress is not None:
+                    on_progress(num_read, total)
+    return model.eval().requires_grad_(False)
+
+
+def save_model(model: LiveStarModel, directory: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Writes weights and config.json in the released format; the tokenizer's files are the caller's to copy."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}
+    shards: list[dict[str, torch.Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    weight_map = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, directory / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (directory / INDEX_NAME).write_text(json.dumps(index, indent=1))
+    (directory / "config.json").write_text(json.dumps(model.config.raw, indent=2, ensure_ascii=False))
+
+
+def _shards(directory: Path) -> dict[str, list[str]]:
+    """Which file holds which tensors, by the index or, without one, by the single file's header."""
+    index = directory / INDEX_NAME
+    if not index.exists():
+        if not (directory / SINGLE_NAME).exists():
+            raise InvalidCheckpoint(f"{directory} has neither {INDEX_NAME} nor {SINGLE_NAME}; the weights are missing")
+        with _open(directory / SINGLE_NAME) as shard:
+            return {SINGLE_NAME: list(shard.keys())}
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards: dict[str, list[str]] = {}
+        for name, file in weight_map.items():
+            shards.setdefault(_plain_name(index, file), []).append(name)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InvalidCheckpoint(f"{index} cannot be read: {error}; copy it again from the checkpoint's source") from error
+    return shards
+
+
+def _plain_name(index: Path, file: str) -> str:
+    if Path(file).name != file:
+        raise InvalidCheckpoint(f"{index} names {file!r}; shards must lie beside the index")
+    return file
+
+
+def _open(path: Path) -> safe_open:
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except FileNotFoundError:
+        raise InvalidCheckpoint(f"shard {path.name} is missing from {path.parent}; copy it from the checkpoint's source") from None
+    except (SafetensorError, OSError) as error:
+        raise InvalidCheckpoint(f"shard {path} is damaged ({error}); copy it again from the checkpoint's source") from error
+
+
+def _check_headers(directory: Path, shards: Mapping[str, list[str]], expected: Mapping[str, tuple[int, ...]]) -> int:
+    """Refuses missing, extra and misshapen tensors by the headers alone; returns the bytes to read."""
+    found = {name: file for file, names in shards.items() for name in names}
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    if missing or extra:
+        what = [f"{len(names)} {kind} (first: {names[0]})" for kind, names in (("missing", missing), ("extra", extra)) if names]
+        raise InvalidCheckpoint(f"{directory} does not hold the tensors that its config.json asks for: {', '.join(what)}")
+    total = 0
+    for file, names in shards.items():
+        with _open(directory / file) as shard:
+            stored = set(shard.keys())
+            unlisted = sorted(stored - set(names))
+            if unlisted:
+                raise InvalidCheckpoint(f"{directory / file} holds {unlisted[0]}, which {INDEX_NAME} does not list there")
+            for name in names:
+                if name not in stored:
+                    raise InvalidCheckpoint(f"tensor {name} is not in {directory / file}, where {INDEX_NAME} says it is")
+                shape = tuple(shard.get_slice(name).get_shape())
+                if shape != expected[name]:
+                    raise InvalidCheckpoint(
+                        f"tensor {name} in {directory / file} has shape {list(shape)}; config.json asks for {list(expected[name])}"
+                    )
+        total += (directory / file).stat().st_size
+    return total

@@ -98,5 +98,5 @@ constraints: $(STAMP) ## Write what .venv holds now to constraints.txt
 	@mv constraints.new constraints.txt
 
 clean: ## Remove .venv, the demo checkpoint and what the tools leave behind
-	rm -rf $(VENV) build dist models/demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist models/demo constraints.new *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,10 +82,12 @@ test-gpu: $(STAMP) ## Run the GPU tests; without a GPU they fail instead of bein
 	LIVESTAR_REQUIRE_GPU=1 $(BIN)/python -m pytest -m gpu $(PYTEST_ARGS)
 
 check: $(STAMP) ## Format, lint, types and dependency rules, as CI and the hooks run them
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy $(TYPED)
-	$(BIN)/lint-imports
+	@failed=; run() { echo "$$*"; "$$@" || failed=1; }; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/mypy $(TYPED); \
+	run $(BIN)/lint-imports; \
+	test -z "$$failed"
 
 format: $(STAMP) ## Format the code and apply the lint fixes that are safe
 	$(BIN)/ruff format .

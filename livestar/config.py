@@ -13,7 +13,7 @@ from livestar.errors import InvalidConfig
 
 Pace = Literal["realtime", "fast"]
 GateName = Literal["compat", "leaf", "scam"]
-RetentionName = Literal["none", "window", "peak-end", "peak-end-code", "peak-end-prob"]
+RetentionName = Literal["none", "window", "peak-end", "peak-end-code", "peak-end-median", "peak-end-prob"]
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -92,15 +92,15 @@ class RetentionConfig:
     """What stays in a stream's context."""
 
     name: RetentionName = "peak-end"
-    """Which rule: `peak-end` keeps frames at most at their clip's median perplexity; see docs."""
-    kv_tokens: int = 8192
-    """Context budget of one stream, in tokens: prompt, frames and captions."""
+    """Which rule; `peak-end` is `peak-end-median`: it keeps the frames at most at their clip's median perplexity."""
+    kv_tokens: int | None = None
+    """Context budget of one stream, in tokens: prompt, frames and captions.  None takes 8192, or what the model allows."""
     num_recent_frames: int = 4
-    """Newest frames that are never evicted."""
+    """Newest frames of the current clip that are never evicted."""
     protect_ends: bool = True
     """Whether the first and the last frame of a clip are kept as long as the clip is."""
     max_frames: int | None = None
-    """Frames at which `peak-end-code` compresses whatever the budget; the released code uses 24.  None: budget only."""
+    """Frames at which peak-end rules compress, whatever the budget.  None: 24 for `peak-end-code`, as released; else budget only."""
     window_frames: int = 40
     """Age in frames before which `peak-end-prob` never deletes (the paper's W)."""
     seed: int = 0
@@ -108,7 +108,7 @@ class RetentionConfig:
 
     def __post_init__(self) -> None:
         _check_choice("retention", self.name, RetentionName)
-        _check(self.kv_tokens > 0, "kv_tokens", self.kv_tokens, "give a number of tokens above 0")
+        _check(self.kv_tokens is None or self.kv_tokens > 0, "kv_tokens", self.kv_tokens, "give a number of tokens above 0")
         _check(self.num_recent_frames >= 1, "num_recent_frames", self.num_recent_frames, "give at least 1")
         _check(self.max_frames is None or self.max_frames > 0, "max_frames", self.max_frames, "give at least 1")
         _check(self.window_frames >= 0, "window_frames", self.window_frames, "give 0 or more")

@@ -1,0 +1,125 @@
+"""What a stream will need, from its config and the checkpoint's own choices.  Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from livestar.config import GateConfig, GateName, StreamConfig
+from livestar.errors import InvalidCheckpoint, InvalidConfig
+from livestar.gate.layout import make_layout
+from livestar.gate.threshold import make_threshold
+from livestar.model.prompt import CaptionRows, Prompt
+from livestar.retention.make import make_retention
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from livestar.gate.layout import GateLayout
+    from livestar.gate.threshold import Threshold
+    from livestar.model.config import ModelConfig
+    from livestar.model.prompt import Rows
+    from livestar.model.tokenizer import Tokenizer
+    from livestar.retention.base import Retention
+
+DEFAULT_KV_TOKENS = 8192
+"""Context budget where none is given: the published 8 K."""
+
+MAX_RETOKENISED = 3
+"""Tokens that one generated token may become when the caption's text is tokenised again: an invalid byte turns into U+FFFD,
+which is three bytes."""
+
+
+class StreamPlan(NamedTuple):
+    """Everything about a stream that is settled when it opens."""
+
+    prompt: Prompt
+    layout: GateLayout
+    threshold: Threshold
+    retention: Retention
+    opening: Rows
+    budget: int
+    """Most tokens that the context holds between frames."""
+    capacity: int
+    """Most tokens that its sequence ever holds: the budget and the longest fork."""
+
+
+def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) -> StreamPlan:
+    """Settles a stream.  Raises `InvalidConfig` where its prompt, budget and the model's longest context do not go together."""
+    gate = resolve_gate(config.gate, model.watch)
+    prompt = make_prompt(model, tokenizer)
+    layout = make_layout(gate.name or "compat", prompt, gate.keep_captions)
+    opening = prompt.opening(config.prompt)
+    headroom = longest_fork(prompt, layout, config.sampling.max_new_tokens)
+    room = model.language.max_position_embeddings - headroom
+    budget = min(DEFAULT_KV_TOKENS, room) if config.retention.kv_tokens is None else config.retention.kv_tokens
+    if budget > room:
+        raise InvalidConfig(
+            f"kv_tokens is {budget}, but the model's {model.language.max_position_embeddings} positions leave {room} beside "
+            f"captions of {config.sampling.max_new_tokens} tokens; lower --kv-tokens or --max-new-tokens"
+        )
+    line = prompt.frame_line(10**6, 0)
+    per_frame = len(layout.frame(line, is_first=False))
+    least = len(opening) + (config.retention.num_recent_frames + 2) * per_frame
+    if budget < least:
+        raise InvalidConfig(
+            f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {config.retention.num_recent_frames + 2} frames "
+            f"of {per_frame} must fit beside it: give at least {least}, or shorten --prompt"
+        )
+    return StreamPlan(
+        prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom
+    )
+
+
+def make_prompt(model: ModelConfig, tokenizer: Tokenizer) -> Prompt:
+    """The checkpoint's prompt: its own system message and task, or the published ones."""
+    return Prompt(
+        tokenizer,
+        num_visual_tokens=model.num_visual_tokens,
+        system_message=_text(model.watch, "system_message"),
+        task=_text(model.watch, "task"),
+    )
+
+
+def resolve_gate(config: GateConfig, watch: Mapping[str, object]) -> GateConfig:
+    """Fills what is not given from the checkpoint's `livestar` section.  A threshold belongs to its gate: another gate than the
+    checkpoint's does not take it over."""
+    name = _choice(watch, "gate")
+    threshold = watch.get("threshold")
+    if threshold is not None and not isinstance(threshold, int | float):
+        raise InvalidCheckpoint(f"config.json: livestar: threshold is {threshold!r}; expected a number")
+    if config.name is None and name is not None:
+        config = replace(config, name=name)
+    if config.threshold is None and config.response_rate is None and threshold is not None and config.name == (name or "compat"):
+        config = replace(config, threshold=float(threshold))
+    return config
+
+
+def longest_fork(prompt: Prompt, layout: GateLayout, max_new_tokens: int) -> int:
+    """Most rows that a stream ever lays behind its budgeted context, committed ones of the frame under way included."""
+    num_tokens = MAX_RETOKENISED * max_new_tokens
+    caption = CaptionRows("", prompt.assistant_header + (0,) * num_tokens, (0,) * (num_tokens + 1))
+    line = prompt.frame_line(10**6, 0)
+    started = len(layout.closing(caption)) + len(layout.frame(line, is_first=False))
+    return max(
+        len(layout.verification(line, caption).rows),
+        started + len(layout.answer()) + max_new_tokens,
+        started + len(layout.reference(line, caption).rows),
+    )
+
+
+def _text(watch: Mapping[str, object], key: str) -> str | None:
+    value = watch.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected a text")
+    return value
+
+
+def _choice(watch: Mapping[str, object], key: str) -> GateName | None:
+    value = watch.get(key)
+    for name in get_args(GateName):
+        if value == name:
+            return name  # type: ignore[no-any-return]
+    if value is not None:
+        raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected one of {', '.join(get_args(GateName))}")
+    return None

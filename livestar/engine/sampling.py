@@ -1,0 +1,62 @@
+"""From logits to the next token of each caption."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from livestar.config import SamplingConfig
+
+
+class CaptionSampler:
+    """Chooses the tokens of one stream's captions; knows what the current caption already holds."""
+
+    def __init__(self, config: SamplingConfig, device: torch.device) -> None:
+        self.config = config
+        self.generator = torch.Generator(device)
+        self.generator.manual_seed(config.seed)
+        self.generated = torch.zeros(config.max_new_tokens, dtype=torch.int64, device=device)
+        self.num_generated = 0
+
+    def start(self) -> None:
+        """Begins a new caption."""
+        self.num_generated = 0
+
+    def penalise(self, logits: Tensor) -> None:
+        """Repetition penalty over the tokens of this caption, in place, on one row [vocab] (HF's rule: prompt not counted)."""
+        if self.config.repetition_penalty == 1 or not self.num_generated:
+            return
+        seen = self.generated[: self.num_generated]
+        scores = logits[seen]
+        penalty = self.config.repetition_penalty
+        logits[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """A token from one row of logits [vocab]: a scalar int64 tensor."""
+        if self.config.temperature == 0:
+            return logits.argmax()
+        probabilities = (logits / self.config.temperature).softmax(-1)
+        if self.config.top_p < 1:
+            ranked, order = probabilities.sort(descending=True)
+            beyond = ranked.cumsum(-1) - ranked >= self.config.top_p  # the likeliest token always stays
+            probabilities = probabilities.masked_fill(torch.zeros_like(beyond).scatter(0, order, beyond), 0)
+        return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(0)
+
+
+def sample(logits: Tensor, samplers: Sequence[CaptionSampler]) -> list[int]:
+    """The next token of each row of `logits` [n, vocab], which it overwrites; one copy to the host for all."""
+    chosen = []
+    for row, sampler in zip(logits, samplers, strict=True):
+        sampler.penalise(row)
+        token = sampler.choose(row)
+        sampler.generated[sampler.num_generated] = token
+        sampler.num_generated += 1
+        chosen.append(token)
+    tokens: list[int] = torch.stack(chosen).tolist()
+    return tokens

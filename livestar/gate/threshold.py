@@ -1,0 +1,68 @@
+"""How far a caption's perplexity may rise over its reference before the gate responds (the paper's alpha)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from livestar.config import GateConfig
+
+DEFAULT_THRESHOLD = 1.03
+"""The paper's optimum, and that of the released demo.py."""
+
+CALIBRATION_WINDOW = 256
+"""Verifications that a calibrated threshold remembers; at one frame per second some four minutes."""
+MIN_CALIBRATION = 16
+"""Verifications before a calibrated threshold leaves `DEFAULT_THRESHOLD`."""
+
+
+class Threshold(Protocol):
+    """The ratio of perplexity to reference above which to respond."""
+
+    @property
+    def value(self) -> float:
+        """Threshold for the next verification."""
+        ...
+
+    def observe(self, ratio: float) -> None:
+        """Takes note of a verification's ratio, after it was decided on."""
+        ...
+
+
+class FixedThreshold:
+    """A given number."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def observe(self, ratio: float) -> None:
+        """Nothing to learn."""
+
+
+class RateThreshold:
+    """Calibrates itself to a response rate: the quantile of recent ratios that this share of them exceeded."""
+
+    def __init__(self, response_rate: float) -> None:
+        self.response_rate = response_rate
+        self._ratios: deque[float] = deque(maxlen=CALIBRATION_WINDOW)
+
+    @property
+    def value(self) -> float:
+        if len(self._ratios) < MIN_CALIBRATION:
+            return DEFAULT_THRESHOLD
+        ranked = sorted(self._ratios)
+        place = (1 - self.response_rate) * (len(ranked) - 1)
+        below = int(place)
+        above = min(below + 1, len(ranked) - 1)
+        return ranked[below] + (place - below) * (ranked[above] - ranked[below])
+
+    def observe(self, ratio: float) -> None:
+        self._ratios.append(ratio)
+
+
+def make_threshold(config: GateConfig) -> Threshold:
+    """The threshold that the config asks for."""
+    if config.response_rate is not None:
+        return RateThreshold(config.response_rate)
+    return FixedThreshold(DEFAULT_THRESHOLD if config.threshold is None else config.threshold)

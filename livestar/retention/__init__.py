@@ -1,0 +1,1 @@
+"""What stays in a stream's context when its budget is used up."""

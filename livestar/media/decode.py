@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from livestar.errors import InvalidConfig, SourceError, SourceNotFound, SourceSt
 from livestar.media import mp4
 from livestar.media.pictures import fit, too_large
 from livestar.media.source import ACCEPTED_FORMS, LIVE_SCHEMES, Source, SourceKind
+from livestar.media.srt import SrtRelay
 
 MAX_ERRORS_IN_A_ROW = 1000
 """Reads in a row that may fail before a source is given up: some demuxers never say that the rest is lost."""
@@ -58,9 +60,7 @@ class DecodedPicture:
             rgb = self._frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
         except av.error.FFmpegError as error:
             pixels = self._frame.format.name
-            raise SourceUnreadable(
-                f"pixels of the format {pixels} cannot be shown; convert the video to H.264"
-            ) from error
+            raise SourceUnreadable(f"pixels of the format {pixels} cannot be shown; convert the video to H.264") from error
         return fit(Image.fromarray(_upright(rgb, self._matrix())), image_size)
 
     def _matrix(self) -> tuple[int, int, int, int]:
@@ -79,6 +79,7 @@ class VideoInput:
 
     def __init__(self, container: InputContainer, stream: VideoStream, source: Source, config: MediaConfig) -> None:
         self._container = container
+        self._resources = ExitStack()
         self._stream = stream
         self._source = source
         self._config = config
@@ -100,14 +101,13 @@ class VideoInput:
 
         Raises `SourceNotFound`, `SourceUnreadable`, or `SourceTruncated` for a file whose index is cut off.
         """
-        container = _open_container(source, config)
-        try:
+        with ExitStack() as resources:
+            container = _connect(source, config, resources)
+            resources.callback(container.close)
             stream = _choose_stream(container, source, config)
             opened = cls(container, stream, source, config)
             opened._prepare()
-        except BaseException:
-            container.close()
-            raise
+            opened._resources = resources.pop_all()
         return opened
 
     def __enter__(self) -> Self:
@@ -120,7 +120,7 @@ class VideoInput:
 
     def close(self) -> None:
         """Free the decoder and the connection."""
-        self._container.close()
+        self._resources.close()
 
     @property
     def interval_s(self) -> float:
@@ -262,20 +262,29 @@ class VideoInput:
         return SourceTruncated(f"{broke_off}; try it again")
 
 
-def _open_container(source: Source, config: MediaConfig) -> InputContainer:
+def _connect(source: Source, config: MediaConfig, resources: ExitStack) -> InputContainer:
     location = f"file:{source.location}" if source.kind is SourceKind.FILE else source.location
     scheme = location.partition(":")[0]
+    try:
+        return _open_container(location, source, config)
+    except av.error.ProtocolNotFoundError as error:
+        if scheme != "srt":
+            raise SourceUnreadable(f"{source.name}: this FFmpeg was built without {scheme}; use another") from error
+    relay = resources.enter_context(SrtRelay.open(source))
+    return _open_container(relay.location, source, config)
+
+
+def _open_container(location: str, source: Source, config: MediaConfig) -> InputContainer:
     try:
         return av.open(
             location,
             mode="r",
             format=source.format,
-            options=_open_options(scheme, config),
+            options=_open_options(location.partition(":")[0], config),
             timeout=(config.open_timeout_s, config.stall_timeout_s),
         )
-    except av.error.ProtocolNotFoundError as error:
-        remedy = "install PyAV built on an FFmpeg that has it, or relay it to udp://"
-        raise SourceUnreadable(f"{source.name}: this FFmpeg was built without {scheme}; {remedy}") from error
+    except av.error.ProtocolNotFoundError:
+        raise
     except av.error.ExitError as error:
         silence = f"{source.name} sent no video within {config.open_timeout_s:g} s"
         raise SourceNotFound(f"{silence}; check that it is on, or raise open_timeout_s") from error
@@ -302,16 +311,18 @@ def _unreadable(source: Source) -> SourceError:
 
 def _open_options(scheme: str, config: MediaConfig) -> dict[str, str]:
     stall_us = str(int(config.stall_timeout_s * 1e6))
+    # Where a header lists the streams, this keeps FFmpeg from decoding a bomb to find out what is in it.
+    options = {"max_pixels": str(config.max_pixels)}
     match scheme:
         case "rtsp" | "rtsps":
             # UDP loses packets without a word, and firewalls drop it.
-            return {"rtsp_transport": "tcp", "timeout": stall_us}
+            return options | {"rtsp_transport": "tcp", "timeout": stall_us}
         case "udp":
-            return {"overrun_nonfatal": "1"}
+            return options | {"overrun_nonfatal": "1"}
         case "http" | "https":
-            return {"rw_timeout": stall_us}
+            return options | {"rw_timeout": stall_us}
         case _:
-            return {}
+            return options
 
 
 def _choose_stream(container: InputContainer, source: Source, config: MediaConfig) -> VideoStream:

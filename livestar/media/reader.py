@@ -114,9 +114,7 @@ class SourceReader:
             error = known
         except Exception as unknown:
             logger.exception("reading %s failed", self._name)
-            error = EngineFailed(
-                f"reading {self._name} failed: {type(unknown).__name__}; please report it with the log"
-            )
+            error = EngineFailed(f"reading {self._name} failed: {type(unknown).__name__}; please report it with the log")
         finally:
             self._queue.close(error)
 
@@ -132,9 +130,7 @@ class SourceReader:
         try:
             paths = list_pictures(source.location)
         except OSError as error:
-            raise SourceUnreadable(
-                f"{source.name} may not be read ({error.strerror}); check its permissions"
-            ) from error
+            raise SourceUnreadable(f"{source.name} may not be read ({error.strerror}); check its permissions") from error
         if not paths:
             raise SourceUnreadable(f"{source.name} is a folder without pictures; put png, jpg, webp or bmp files in it")
         first = math.ceil(self._config.start_s * self._config.fps - 1e-6)
@@ -240,10 +236,13 @@ class SourceReader:
     def _reopen(self, source: Source, loss: SourceError | None) -> VideoInput | None:
         """Open a lost live source again, with backoff; None where that was stopped or nobody wants it.
 
-        Raises `SourceStalled` after `max_reconnects` attempts in a row.
+        Raises `SourceStalled` after `max_reconnects` attempts in a row.  Where none is allowed, the end of a live
+        source is a regular one, and silence is not.
         """
         max_attempts = self._config.max_reconnects
-        if max_attempts == 0 and loss is None:
+        if max_attempts == 0:
+            if loss is not None:
+                raise loss
             return None
         loss = loss or SourceStalled(f"{source.name} ended; check that it is still being sent")
         if not self._is_lost:

@@ -22,9 +22,7 @@ MAX_INTERVAL_S = 1.0
 class Sampler:
     """Picks pictures at `fps` and gives them media times that only grow."""
 
-    def __init__(
-        self, fps: float, *, start_s: float = 0.0, max_gap_s: float = math.inf, interval_s: float = 0.04
-    ) -> None:
+    def __init__(self, fps: float, *, start_s: float = 0.0, max_gap_s: float = math.inf, interval_s: float = 0.04) -> None:
         """Pictures before `start_s` are not wanted.
 
         A step forward of more than `max_gap_s` is a jump of the clock.  `interval_s` is the time from a picture to the

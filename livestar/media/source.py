@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import stat
 from collections.abc import Container
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,7 +75,7 @@ def stream_id_for(uri: str, taken: Container[str]) -> str:
     scheme = _SCHEME.match(uri)
     if scheme is None or scheme.group(1).lower() == "file":
         path = Path(unquote(uri[scheme.end() :]) if scheme else uri).expanduser()
-        words = path.name if os.path.isdir(path) else path.stem
+        words = path.name if stat.S_ISDIR(_mode(path)) else path.stem
     else:
         host_and_path = display_name(uri)[scheme.end() :].partition("?")[0].rpartition("***@")[2]
         words = re.sub(r"\.[A-Za-z0-9]{2,4}$", "", host_and_path) if "/" in host_and_path else host_and_path
@@ -114,6 +114,14 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts], name
 
 
+def _mode(path: Path) -> int:
+    """Type and permissions; 0 where there is nothing, or the name is one that nothing can have."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
 def _file_url_path(uri: str, name: str) -> str:
     parts = urlsplit(uri)
     if parts.netloc not in ("", "localhost"):
@@ -122,12 +130,12 @@ def _file_url_path(uri: str, name: str) -> str:
 
 
 def _classify_path(path: Path, name: str) -> Source:
-    # Not `Path.exists`: it raises for names that no file can have.
-    if not name or not os.path.exists(path):
+    mode = _mode(path) if name else 0
+    if mode == 0:
         raise SourceNotFound(f"there is no file or folder {name!r}; give {ACCEPTED_FORMS}")
-    if os.path.isdir(path):
+    if stat.S_ISDIR(mode):
         return Source(SourceKind.PICTURES, str(path), name)
-    if not os.path.isfile(path):
+    if not stat.S_ISREG(mode):
         raise SourceUnreadable(f"{name} is neither a file nor a folder; give {ACCEPTED_FORMS}")
     kind = SourceKind.PICTURES if path.suffix.lower() in PICTURE_SUFFIXES else SourceKind.FILE
     return Source(kind, str(path), name)

@@ -81,7 +81,12 @@ class GateConfig:
         if self.name is not None:
             _check_choice("gate", self.name, GateName)
         if self.threshold is not None:
-            _check(math.isfinite(self.threshold) and self.threshold > 0, "threshold", self.threshold, "give a ratio above 0, such as 1.03")
+            _check(
+                math.isfinite(self.threshold) and self.threshold > 0,
+                "threshold",
+                self.threshold,
+                "give a ratio above 0, such as 1.03",
+            )
         if self.response_rate is not None:
             _check(0 < self.response_rate < 1, "response_rate", self.response_rate, "give a share between 0 and 1, such as 0.15")
             _check(self.threshold is None, "threshold", self.threshold, "give either a threshold or a response rate, not both")
@@ -100,7 +105,7 @@ class RetentionConfig:
     protect_ends: bool = True
     """Whether the first and the last frame of a clip are kept as long as the clip is."""
     max_frames: int | None = None
-    """Frames at which peak-end rules compress, whatever the budget.  None: 24 for `peak-end-code`, as released; else budget only."""
+    """Frames at which peak-end rules compress, whatever the budget.  None: 24 for `peak-end-code` as released, else never."""
     window_frames: int = 40
     """Age in frames before which `peak-end-prob` never deletes (the paper's W)."""
     seed: int = 0
@@ -137,7 +142,9 @@ class SamplingConfig:
             self.repetition_penalty,
             "give a number above 0; 1 is off",
         )
-        _check(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "give 0 (greedy) or more")
+        _check(
+            math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "give 0 (greedy) or more"
+        )
         _check(0 < self.top_p <= 1, "top_p", self.top_p, "give a share above 0, at most 1")
 
 

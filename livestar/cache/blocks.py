@@ -26,7 +26,9 @@ class BlockPool:
     def allocate(self, count: int) -> list[int]:
         """Takes `count` free blocks, or none at all: raises `AtCapacity` when there are fewer."""
         if count > len(self._free):
-            raise AtCapacity(f"the KV pool has {len(self._free)} free blocks of {self.num_blocks}, {count} are needed; enlarge it")
+            raise AtCapacity(
+                f"the KV pool has {len(self._free)} free blocks of {self.num_blocks}, {count} are needed; enlarge it"
+            )
         blocks = [self._free.pop() for _ in range(count)]
         for block in blocks:
             self._num_owners[block] = 1

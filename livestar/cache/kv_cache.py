@@ -86,7 +86,9 @@ class KVCache:
         start, stop = sequence.num_tokens, sequence.num_tokens + count
         num_blocks = -(-stop // self.block_size)
         if num_blocks > self.block_tables.shape[1]:
-            raise AtCapacity(f"a sequence of {stop} tokens is longer than the {self.block_tables.shape[1] * self.block_size} it may have")
+            raise AtCapacity(
+                f"a sequence of {stop} tokens is longer than the {self.block_tables.shape[1] * self.block_size} it may have"
+            )
         first = start // self.block_size
         tail = sequence.block_table[first : first + 1] if start % self.block_size else []
         num_copies = int(any(map(self.pool.is_shared, tail)))

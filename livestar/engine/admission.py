@@ -66,9 +66,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
             f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {config.retention.num_recent_frames + 2} frames "
             f"of {per_frame} must fit beside it: give at least {least}, or shorten --prompt"
         )
-    return StreamPlan(
-        prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom
-    )
+    return StreamPlan(prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom)
 
 
 def make_prompt(model: ModelConfig, tokenizer: Tokenizer) -> Prompt:

@@ -88,7 +88,7 @@ class Engine:
         num_free = self._cache.pool.num_blocks - self._num_reserved_blocks
         if num_blocks > num_free:
             raise AtCapacity(
-                f"stream {stream_id!r} needs {plan.capacity} KV tokens, of which {num_free * self.config.block_size} are unreserved; "
+                f"stream {stream_id!r} needs {plan.capacity} KV tokens; {num_free * self.config.block_size} are unreserved; "
                 "close a stream, lower --kv-tokens, or give the engine a larger pool"
             )
         context = StreamContext(self._cache, plan.capacity)
@@ -125,7 +125,9 @@ class Engine:
                 f"the model takes uint8 RGB pictures of {size} x {size}"
             )
         if frame.index <= max(stream.last_frame, 0):
-            raise InvalidRequest(f"frame {frame.index} of stream {stream_id!r} comes after frame {stream.last_frame}; number them upwards from 1")
+            raise InvalidRequest(
+                f"frame {frame.index} of stream {stream_id!r} comes after frame {stream.last_frame}; number them upwards from 1"
+            )
         stream.waiting = frame
 
     def is_idle(self, stream_id: StreamId) -> bool:

@@ -56,7 +56,9 @@ class StreamState:
     """Tick at which the current work was asked for."""
 
 
-def watch_frame(stream: StreamState, frame: Frame, slot: int) -> Generator[Score | Generate, float | list[int], list[StreamEvent]]:
+def watch_frame(
+    stream: StreamState, frame: Frame, slot: int
+) -> Generator[Score | Generate, float | list[int], list[StreamEvent]]:
     """Watches one frame, whose visual tokens are in feature slot `slot`; returns the events that it caused."""
     line = stream.prompt.frame_line(frame.index, slot)
     rows = stream.layout.frame(line, is_first=stream.num_frames == 0)

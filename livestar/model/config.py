@@ -127,7 +127,9 @@ def _vision_config(root: _Section) -> VisionConfig:
     if config.hidden_size % config.num_heads:
         raise InvalidCheckpoint(f"{section.path}: hidden_size {config.hidden_size} is not a multiple of {config.num_heads} heads")
     if image_size % (2 * config.patch_size):
-        raise InvalidCheckpoint(f"{section.path}: image_size {image_size} is not a multiple of two patches of {config.patch_size}")
+        raise InvalidCheckpoint(
+            f"{section.path}: image_size {image_size} is not a multiple of two patches of {config.patch_size}"
+        )
     return config
 
 
@@ -152,7 +154,8 @@ def _language_config(root: _Section) -> LanguageConfig:
     )
     if config.hidden_size % config.num_heads or config.num_heads % config.num_kv_heads or config.head_dim % 2:
         raise InvalidCheckpoint(
-            f"{section.path}: hidden_size {config.hidden_size}, {config.num_heads} heads and {config.num_kv_heads} KV heads do not divide"
+            f"{section.path}: hidden_size {config.hidden_size}, {config.num_heads} heads and {config.num_kv_heads} KV heads "
+            "do not divide"
         )
     return config
 
@@ -182,7 +185,8 @@ def parse_config(values: object, name: str = "config.json") -> ModelConfig:
         raise InvalidCheckpoint(f"{name}: a frame has {num_shuffled} tokens before merging, fewer than {num_visual_tokens} after")
     if (4 * vision.hidden_size) % language.num_heads:
         raise InvalidCheckpoint(
-            f"{name}: merging splits the {4 * vision.hidden_size} values of a visual token over {language.num_heads} heads, which does not divide"
+            f"{name}: merging splits the {4 * vision.hidden_size} values of a visual token over {language.num_heads} heads, "
+            "which does not divide"
         )
     watch = root.section("livestar").values if "livestar" in root.values else {}
     return ModelConfig(vision=vision, language=language, num_visual_tokens=num_visual_tokens, watch=watch, raw=root.values)

@@ -16,9 +16,7 @@ from livestar.model.tokenizer import BEGIN, IMAGE_END, IMAGE_START, TURN_END, TU
 if TYPE_CHECKING:
     from livestar.model.tokenizer import Tokenizer
 
-SYSTEM_MESSAGE = (
-    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
-)
+SYSTEM_MESSAGE = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
 """System message of the released `internvl2_5` template."""
 
 TASK_PROMPT = (
@@ -51,7 +49,9 @@ class Prompt:
     Pieces are tokenised apart and joined; for the released tokenizer that equals tokenising the whole text (tested).
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, num_visual_tokens: int, system_message: str | None = None, task: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, num_visual_tokens: int, system_message: str | None = None, task: str | None = None
+    ) -> None:
         self.tokenizer = tokenizer
         self.num_visual_tokens = num_visual_tokens
         self.system_message = SYSTEM_MESSAGE if system_message is None else system_message

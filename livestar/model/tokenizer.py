@@ -75,7 +75,9 @@ class SentencePieceTokenizer:
         try:
             self._pieces.LoadFromSerializedProto(path.read_bytes())
         except (RuntimeError, OSError) as error:
-            raise InvalidCheckpoint(f"{path} is not a SentencePiece model ({error}); copy it again from the checkpoint's source") from error
+            raise InvalidCheckpoint(
+                f"{path} is not a SentencePiece model ({error}); copy it again from the checkpoint's source"
+            ) from error
         num_pieces = self._pieces.GetPieceSize()
         self._added = _read_json(directory / "added_tokens.json", dict[str, int]())
         listed = _read_json(directory / "tokenizer_config.json", dict[str, object]()).get("added_tokens_decoder", {})
@@ -89,7 +91,9 @@ class SentencePieceTokenizer:
                 raise InvalidCheckpoint(f"{path} is the wrong tokenizer: id {number} is {piece!r} there, {token!r} in its config")
         beyond = sorted(number for number in self._added.values() if number >= num_pieces)
         if beyond != list(range(num_pieces, num_pieces + len(beyond))):
-            raise InvalidCheckpoint(f"{path} is the wrong tokenizer: it has {num_pieces} pieces, but its added tokens start at {beyond[0]}")
+            raise InvalidCheckpoint(
+                f"{path} is the wrong tokenizer: it has {num_pieces} pieces, but its added tokens start at {beyond[0]}"
+            )
         self._names = {number: token for token, number in self._added.items()}
         self._special = {number for number in self._names if special.get(number, True)}
         self._split = re.compile("(" + "|".join(re.escape(t) for t in sorted(self._added, key=len, reverse=True)) + ")")
@@ -174,13 +178,16 @@ def load_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     elif (directory / "tokenizer.model").exists():
         tokenizer = SentencePieceTokenizer(directory)
     else:
-        raise InvalidCheckpoint(f"{directory} has neither tokenizer.json nor tokenizer.model; copy it from the checkpoint's source")
+        raise InvalidCheckpoint(
+            f"{directory} has neither tokenizer.json nor tokenizer.model; copy it from the checkpoint's source"
+        )
     missing = [token for token in REQUIRED_TOKENS if tokenizer.token_id(token) is None]
     if missing:
         raise InvalidCheckpoint(f"the tokenizer in {directory} has no {', '.join(missing)}; it is not a LiveStar tokenizer")
     if not 0 <= vocab_size - tokenizer.size <= MAX_UNUSED_IDS:
         raise InvalidCheckpoint(
-            f"the tokenizer in {directory} has {tokenizer.size} tokens, config.json says {vocab_size}; they do not belong together"
+            f"the tokenizer in {directory} has {tokenizer.size} tokens, config.json says {vocab_size}; "
+            "they do not belong together"
         )
     return tokenizer
 

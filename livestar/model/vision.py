@@ -110,8 +110,9 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] normalised pixels -> [B, grid, grid, C]; the class token is dropped."""
-        features_BPC: Tensor = self.encoder(self.embeddings(pixels))
-        return features_BPC[:, 1:].unflatten(1, (self.grid, self.grid))
+        features_BPC = self.encoder(self.embeddings(pixels))
+        grid: Tensor = features_BPC[:, 1:].unflatten(1, (self.grid, self.grid))
+        return grid
 
 
 def normalise(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -128,7 +129,8 @@ def pixel_shuffle(x: Tensor) -> Tensor:
     Plain space-to-depth, the released "v2": out[i, j] concatenates in[2i, 2j], in[2i, 2j+1], in[2i+1, 2j], in[2i+1, 2j+1].
     """
     blocks = x.unflatten(1, (-1, 2)).unflatten(3, (-1, 2))  # [B, h/2, 2, w/2, 2, C]
-    return blocks.permute(0, 1, 3, 2, 4, 5).flatten(3)
+    shuffled: Tensor = blocks.permute(0, 1, 3, 2, 4, 5).flatten(3)
+    return shuffled
 
 
 def merge_schedule(num_tokens: int, target: int) -> list[int]:

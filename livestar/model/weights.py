@@ -67,7 +67,7 @@ def save_model(model: LiveStarModel, directory: Path, *, max_shard_bytes: int = 
             size = 0
         shards[-1][name] = tensor
         size += tensor.nbytes
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, directory / file, metadata={"format": "pt"})
@@ -106,7 +106,9 @@ def _open(path: Path) -> safe_open:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except FileNotFoundError:
-        raise InvalidCheckpoint(f"shard {path.name} is missing from {path.parent}; copy it from the checkpoint's source") from None
+        raise InvalidCheckpoint(
+            f"shard {path.name} is missing from {path.parent}; copy it from the checkpoint's source"
+        ) from None
     except (SafetensorError, OSError) as error:
         raise InvalidCheckpoint(f"shard {path} is damaged ({error}); copy it again from the checkpoint's source") from error
 
@@ -132,7 +134,8 @@ def _check_headers(directory: Path, shards: Mapping[str, list[str]], expected: M
                 shape = tuple(shard.get_slice(name).get_shape())
                 if shape != expected[name]:
                     raise InvalidCheckpoint(
-                        f"tensor {name} in {directory / file} has shape {list(shape)}; config.json asks for {list(expected[name])}"
+                        f"tensor {name} in {directory / file} has shape {list(shape)}; "
+                        f"config.json asks for {list(expected[name])}"
                     )
         total += (directory / file).stat().st_size
     return total

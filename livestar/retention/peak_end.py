@@ -140,7 +140,9 @@ class PeakEnd:
         if draft.total > budget:
             self._shrink(draft, budget * LOW_WATER)
         if draft.total > budget:
-            raise ContextFull(f"{draft.total} tokens remain of a budget of {budget} with only protected frames left; raise --kv-tokens")
+            raise ContextFull(
+                f"{draft.total} tokens remain of a budget of {budget} with only protected frames left; raise --kv-tokens"
+            )
         return sorted(draft.evicted)
 
     def _shrink(self, draft: _Draft, target: float) -> None:

@@ -19,7 +19,7 @@ class KeepAll:
     def select(self, units: Sequence[Unit], budget: int) -> list[int]:
         if num_tokens(units) > budget:
             raise ContextFull(
-                f"the context holds {num_tokens(units)} tokens, over the budget of {budget}, and retention 'none' evicts nothing; "
+                f"the context holds {num_tokens(units)} tokens of at most {budget}, and retention 'none' evicts nothing; "
                 "raise --kv-tokens or choose another --retention"
             )
         return []

@@ -85,7 +85,8 @@ class VideoInput:
         self._config = config
         self._time_base = float(stream.time_base or Fraction(1, 90000))
         self._length_s = _length_s(container, stream)
-        self._end_s = 0.0
+        self.end_s = 0.0
+        """Where the last whole packet ends, in seconds since the start of the stream."""
         self._origin: int | None = stream.start_time
         self.is_live = _is_live(container, source)
         """Whether the source has no end of its own, so that an end is a loss."""
@@ -133,7 +134,8 @@ class VideoInput:
         """A longer step of the stream's clock is a jump."""
         if self.is_live:
             return self._config.stall_timeout_s
-        return max(self._length_s or 3600.0, 10.0)
+        about_s = self._container.duration / av.time_base if self._container.duration else 3600.0
+        return max(about_s, 10.0)
 
     def pictures(self) -> Iterator[DecodedPicture | None]:
         """Every picture in turn; None for a packet that gave none, so that the caller can look up.
@@ -156,6 +158,10 @@ class VideoInput:
             if not frames:
                 yield None
             for frame in frames:
+                if frame.width * frame.height > self._config.max_pixels:
+                    self.num_packets_skipped += 1
+                    yield None
+                    continue
                 self.num_decoded += 1
                 time_s = self._time_s(frame.pts)
                 if time_s is not None and not self.is_live and time_s < self._config.start_s - self._time_base:
@@ -169,7 +175,7 @@ class VideoInput:
             # An HLS or DASH source then does not fetch the variants that nobody watches.
             stream.discard = Discard.default if stream.index == self._stream.index else Discard.all
         context = self._stream.codec_context
-        context.options = {"max_pixels": str(self._config.max_pixels)}
+        context.options = _pixel_limit(self._config)
         # One thread per stream: a server watches many.  Who reads a file as fast as possible wants all cores.
         if self._config.pace == "fast" and not self.is_live:
             context.thread_type = "AUTO"
@@ -207,6 +213,9 @@ class VideoInput:
             except av.error.InvalidDataError:
                 num_errors += 1
                 self.num_packets_skipped += 1
+            except IndexError:
+                # The end, reached by PyAV 18 with more streams than it opened with: damage looked like a new one.
+                break
             except av.error.ExitError as error:
                 yield None
                 raise self._stalled() from error
@@ -218,7 +227,7 @@ class VideoInput:
     def _follow(self, packet: Packet[VideoStream]) -> None:
         start_s = self._time_s(packet.pts if packet.pts is not None else packet.dts)
         if start_s is not None:
-            self._end_s = max(self._end_s, start_s + (packet.duration or 0) * self._time_base)
+            self.end_s = max(self.end_s, start_s + (packet.duration or 0) * self._time_base)
 
     def _time_s(self, pts: int | None) -> float | None:
         if pts is None:
@@ -239,9 +248,9 @@ class VideoInput:
         if self.is_live:
             return
         if self._length_s is not None:
-            missing_s = self._length_s - self._end_s
+            missing_s = self._length_s - self.end_s
             if missing_s > max(MIN_MISSING_S, MIN_MISSING_SHARE * self._length_s):
-                share = f"{self._end_s:.1f} of its {self._length_s:.1f} s"
+                share = f"{self.end_s:.1f} of its {self._length_s:.1f} s"
                 raise SourceTruncated(f"{name} ends after {share}: it is incomplete; get it again")
         if self.num_decoded == 0 and self.num_packets_skipped:
             failed = f"{self.num_packets_skipped} packets failed"
@@ -256,7 +265,7 @@ class VideoInput:
         )
 
     def _broken(self, error: av.error.FFmpegError) -> SourceError:
-        broke_off = f"{self._source.name} broke off after {self._end_s:.1f} s ({error.strerror})"
+        broke_off = f"{self._source.name} broke off after {self.end_s:.1f} s ({error.strerror})"
         if self.is_live:
             return SourceStalled(f"{broke_off}; check that it is still being sent")
         return SourceTruncated(f"{broke_off}; try it again")
@@ -312,7 +321,7 @@ def _unreadable(source: Source) -> SourceError:
 def _open_options(scheme: str, config: MediaConfig) -> dict[str, str]:
     stall_us = str(int(config.stall_timeout_s * 1e6))
     # Where a header lists the streams, this keeps FFmpeg from decoding a bomb to find out what is in it.
-    options = {"max_pixels": str(config.max_pixels)}
+    options = _pixel_limit(config)
     match scheme:
         case "rtsp" | "rtsps":
             # UDP loses packets without a word, and firewalls drop it.
@@ -323,6 +332,11 @@ def _open_options(scheme: str, config: MediaConfig) -> dict[str, str]:
             return options | {"rw_timeout": stall_us}
         case _:
             return options
+
+
+def _pixel_limit(config: MediaConfig) -> dict[str, str]:
+    """The decoder's own limit, for a size that grows in mid-stream.  It counts padded pictures, hence the double."""
+    return {"max_pixels": str(min(2 * config.max_pixels, 2**31 - 1))}
 
 
 def _choose_stream(container: InputContainer, source: Source, config: MediaConfig) -> VideoStream:

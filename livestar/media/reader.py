@@ -180,7 +180,7 @@ class SourceReader:
                     video = self._reopen(source, loss)
                 elif self._config.loop and num_shown > 0:
                     self._on_notice("looped", f"{source.name} ended and starts again", 1)
-                    sampler.continue_after()
+                    sampler.start_again(video.end_s)
                     video = VideoInput.open(source, self._config)
                 else:
                     video = None

@@ -47,6 +47,10 @@ class Sampler:
         """As `continue_at`, `gap_s` after the last picture; at the start where there was none."""
         self.continue_at(self._start_s if self._last_media_s is None else self._last_media_s + gap_s)
 
+    def start_again(self, end_s: float) -> None:
+        """As `continue_at`, where the clock that ends now stands at `end_s`."""
+        self.continue_at(end_s + self._offset_s)
+
     @property
     def due_s(self) -> float:
         """Earliest time of a picture that may be the next sample, by the source's clock; -inf while that is unknown."""

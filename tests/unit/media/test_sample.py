@@ -90,7 +90,7 @@ def test_a_source_that_starts_again_continues_without_a_seam() -> None:
     frames = []
     for _ in range(3):
         frames += taken(sampler, at_rate(25, 2))
-        sampler.continue_after()
+        sampler.start_again(2.0)
     assert frames == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
 
 

@@ -26,7 +26,7 @@ from livestar.engine.sampling import CaptionSampler
 from livestar.engine.scheduler import Demand, schedule
 from livestar.engine.stream import StreamState, watch_frame
 from livestar.engine.work import Generate, Score, Work
-from livestar.errors import AtCapacity, InvalidRequest, LiveStarError, StreamNotFound
+from livestar.errors import AtCapacity, EngineFailed, InvalidRequest, LiveStarError, StreamNotFound
 from livestar.retention.base import Unit
 from livestar.types import StreamEnded
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from livestar.model.livestar import LiveStarModel
     from livestar.model.tokenizer import Tokenizer
     from livestar.types import Frame, StreamEvent, StreamId
+
+
+MAX_MEAN_NLL = 709.0
+"""exp of more overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,11 @@ class Engine:
             num_kv_tokens=pool.num_blocks * self._cache.block_size,
         )
 
+    def position(self, stream_id: StreamId) -> tuple[int, float]:
+        """Number and media time of the newest frame that a stream has begun to watch; 0 and 0.0 before the first."""
+        stream = self._stream(stream_id)
+        return stream.last_frame, stream.last_time_s
+
     def num_context_tokens(self, stream_id: StreamId) -> int:
         """Tokens in a stream's context, forks not counted."""
         return self._stream(stream_id).context.num_committed
@@ -205,6 +214,10 @@ class Engine:
             return []
         if isinstance(work.request, Score):
             self._num_verifications += 1
+            if not math.isfinite(work.nll):
+                return [
+                    self._end(stream, EngineFailed(f"the model's output is {work.nll}; its weights are damaged or need float32"))
+                ]
             return self._advance(stream, _perplexity(work.nll, len(work.request.fork.targets)))
         assert result.token is not None
         work.generated.append(result.token)
@@ -288,6 +301,5 @@ def _chunk(stream: StreamState, grant: int) -> Chunk:
 
 
 def _perplexity(nll: float, num_targets: int) -> float:
-    """exp of the mean negative log likelihood; infinite rather than an overflow."""
-    mean = nll / num_targets
-    return math.exp(mean) if mean < 700 else math.inf
+    """exp of the mean negative log likelihood, at most the largest float."""
+    return math.exp(min(nll / num_targets, MAX_MEAN_NLL))

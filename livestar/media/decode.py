@@ -326,6 +326,9 @@ def _open_options(scheme: str, config: MediaConfig) -> dict[str, str]:
         case "rtsp" | "rtsps":
             # UDP loses packets without a word, and firewalls drop it.
             return options | {"rtsp_transport": "tcp", "timeout": stall_us}
+        case "rtmp" | "rtmps":
+            # FFmpeg waits this long for a sound track that may never come; it defaults to 5 s.
+            return options | {"analyzeduration": "1000000"}
         case "udp":
             return options | {"overrun_nonfatal": "1"}
         case "http" | "https":

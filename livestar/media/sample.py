@@ -94,7 +94,7 @@ class Sampler:
         return True
 
     def _rebase(self, source_s: float, media_s: float) -> None:
-        """Show the picture at `source_s` at `media_s`, but never before the last one and an interval."""
-        if self._last_media_s is not None:
-            media_s = max(media_s, self._last_media_s + self._interval_s)
+        """Show the picture at `source_s` at `media_s`, or an interval after the last one where that is not before it."""
+        if self._last_media_s is not None and media_s <= self._last_media_s:
+            media_s = self._last_media_s + self._interval_s
         self._offset_s = media_s - source_s

@@ -37,11 +37,7 @@ def load_model(
     `on_progress` is called with bytes read and bytes in all.  Raises `InvalidCheckpoint`, which names the tensor and file.
     """
     directory = Path(directory)
-    config = load_config(directory)
-    with torch.device("meta"):
-        model = LiveStarModel(config)
-    shards = _shards(directory)
-    total = _check_headers(directory, shards, {name: tuple(p.shape) for name, p in model.state_dict().items()})
+    model, shards, total = open_checkpoint(directory)
     num_read = 0
     for file, names in shards.items():
         with safe_open(directory / file, framework="pt", device="cpu") as shard:
@@ -52,6 +48,18 @@ def load_model(
                 if on_progress is not None:
                     on_progress(num_read, total)
     return model.eval().requires_grad_(False)
+
+
+def open_checkpoint(directory: Path) -> tuple[LiveStarModel, dict[str, list[str]], int]:
+    """The model without its weights (on torch's `meta` device), which file holds which tensors, and their bytes in all.
+
+    Reads config.json and the file headers only, and checks them against each other.  Raises `InvalidCheckpoint`.
+    """
+    with torch.device("meta"):
+        model = LiveStarModel(load_config(directory))
+    shards = _shards(directory)
+    total = _check_headers(directory, shards, {name: tuple(p.shape) for name, p in model.state_dict().items()})
+    return model, shards, total
 
 
 def save_model(model: LiveStarModel, directory: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:

@@ -1,0 +1,287 @@
+"""The `livestar` command.
+
+What needs torch or av is imported inside the commands, so that help and shell completion answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from livestar import __version__
+from livestar.config import (
+    DTypeName,
+    GateConfig,
+    GateName,
+    MediaConfig,
+    Pace,
+    RetentionConfig,
+    RetentionName,
+    SamplingConfig,
+    StreamConfig,
+)
+from livestar.errors import InvalidConfig, InvalidRequest, LiveStarError
+from livestar.records import to_line
+from livestar.types import CaptionDone, Notice, StreamEnded, Verdict
+from livestar.view import LiveView, PlainView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from livestar.session import WatchSession
+    from livestar.view import View
+
+EXIT_FAILED = 1
+"""A source or the engine failed."""
+EXIT_USAGE = 2
+"""What was asked for cannot be."""
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Watch live video with a streaming video language model that speaks only when something changed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console()
+err = Console(stderr=True)
+
+
+def main() -> None:
+    """Runs the command; an expected error becomes one line and an exit status, never a traceback."""
+    try:
+        app()
+    except LiveStarError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"livestar {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens inside to the error stream.")] = False,
+) -> None:
+    """Options of every command."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(asctime)s %(name)s %(message)s")
+
+
+@app.command()
+def watch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Files, folders of pictures, or http, rtsp, rtmp, srt and udp addresses."),
+    ],
+    model: Annotated[
+        Path,
+        typer.Option(help="Directory of a checkpoint in the LiveStar-8B format.", show_default=False),
+    ],
+    fps: Annotated[float, typer.Option(help="Frames to look at per second of media.", rich_help_panel="Media")] = 1.0,
+    pace: Annotated[
+        Pace,
+        typer.Option(
+            help="realtime plays files at their speed and drops late frames; fast waits instead.", rich_help_panel="Media"
+        ),
+    ] = "realtime",
+    start: Annotated[float, typer.Option(help="Where to start in a file, in seconds.", rich_help_panel="Media")] = 0.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start a file again when it ends.", rich_help_panel="Media")] = False,
+    stall_timeout: Annotated[
+        float, typer.Option(help="Seconds without data before a source counts as stalled.", rich_help_panel="Media")
+    ] = 10.0,
+    max_reconnects: Annotated[
+        int, typer.Option(help="Attempts to reopen a lost live source before giving up.", rich_help_panel="Media")
+    ] = 5,
+    gate: Annotated[
+        GateName | None,
+        typer.Option(
+            help="How a caption is verified against a frame. Default: the model's own.", rich_help_panel="When to speak"
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Speak when perplexity exceeds this many times its reference. Default: the model's own, or 1.03.",
+            rich_help_panel="When to speak",
+        ),
+    ] = None,
+    response_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of a threshold: share of frames to speak on; calibrates itself.", rich_help_panel="When to speak"
+        ),
+    ] = None,
+    keep_captions: Annotated[
+        bool | None,
+        typer.Option(help="Keep finished captions in the context. Default: the gate's own.", rich_help_panel="When to speak"),
+    ] = None,
+    retention: Annotated[
+        RetentionName, typer.Option(help="Which frames stay when the context is full.", rich_help_panel="Memory")
+    ] = "peak-end",
+    kv_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Context budget of a stream, in tokens. Default: 8192, or what the model allows.", rich_help_panel="Memory"
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest caption, in tokens.", rich_help_panel="What to say")] = 256,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="Above 1 discourages repeating words; 1 is off.", rich_help_panel="What to say")
+    ] = 1.05,
+    temperature: Annotated[float, typer.Option(help="0 is greedy; above it samples.", rich_help_panel="What to say")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Sample from this share of the probability.", rich_help_panel="What to say")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", rich_help_panel="What to say")] = 0,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="Task for the model. Default: the model's own, or the published one.", rich_help_panel="What to say"),
+    ] = None,
+    dtype: Annotated[DTypeName, typer.Option(help="Number format of weights and cache.", rich_help_panel="Where")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel="Where")] = "auto",
+    trace: Annotated[bool, typer.Option("--trace", help="Write a verdict line for every frame to --output.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write events as JSON lines to this file; - is standard output.", show_default=False),
+    ] = None,
+) -> None:
+    """Watch one or more sources and print a caption whenever something changed.
+
+    Example: livestar watch door.mp4 rtsp://camera/yard --model LiveStar_8B --fps 2 --output events.jsonl
+
+    Exit status: 0 when every source ended regularly, 1 when one failed, 2 when the request could not be met.
+    """
+    media = MediaConfig(
+        fps=fps, pace=pace, start_s=start, loop=loop, stall_timeout_s=stall_timeout, max_reconnects=max_reconnects
+    )
+    stream = StreamConfig(
+        prompt=prompt,
+        gate=GateConfig(name=gate, threshold=threshold, response_rate=response_rate, keep_captions=keep_captions),
+        retention=RetentionConfig(name=retention, kv_tokens=kv_tokens, seed=seed),
+        sampling=SamplingConfig(
+            max_new_tokens=max_new_tokens,
+            repetition_penalty=repetition_penalty,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        ),
+    )
+    from livestar.session import WatchSession, load_checkpoint
+
+    with _opened(output) as file:
+        with _loading() as on_progress:
+            checkpoint = load_checkpoint(model, dtype=dtype, device=device, on_progress=on_progress)
+        note = checkpoint.model.config.watch.get("note")
+        if note is not None:
+            err.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        session = WatchSession(checkpoint, sources, media, stream)
+        with _view(session, is_piped=output == Path("-")) as view:
+            is_good = _run(session, view, file, trace=trace)
+    if not is_good:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _run(session: WatchSession, view: View, file: TextIO | None, *, trace: bool) -> bool:
+    """Moves events from the session to the view and the file; False where a stream failed or never had a caption to say."""
+    spoke: set[str] = set()
+    only_empty: set[str] = set()
+    is_good = True
+    with session:
+        for event in session.events():
+            view.show(event, session.stats)
+            if event is None:
+                continue
+            if file is not None and (trace or not isinstance(event, Verdict)):
+                _write(file, to_line(event))
+            if isinstance(event, CaptionDone):
+                spoke.add(event.stream_id)
+            elif isinstance(event, Notice) and event.code == "empty_caption":
+                only_empty.add(event.stream_id)
+            elif isinstance(event, StreamEnded) and event.error is not None:
+                is_good = False
+    return is_good and not only_empty - spoke
+
+
+def _write(file: TextIO, line: str) -> None:
+    try:
+        file.write(line)
+        file.flush()
+    except BrokenPipeError:
+        raise typer.Exit(EXIT_FAILED) from None
+    except OSError as error:
+        raise LiveStarError(
+            f"{file.name} cannot be written: {error.strerror}; free some space or choose another --output"
+        ) from error
+
+
+def _opened(path: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
+    """The output file, opened before anything slow is done."""
+    if path is None:
+        return contextlib.nullcontext(None)
+    if path == Path("-"):
+        return contextlib.nullcontext(sys.stdout)
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InvalidConfig(
+            f"output is {str(path)!r}, which cannot be written ({error.strerror}); choose another --output"
+        ) from error
+
+
+@contextlib.contextmanager
+def _loading() -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar for the weights, in a terminal."""
+    if not err.is_terminal:
+        yield None
+        return
+    with Progress(TextColumn("loading"), BarColumn(), DownloadColumn(), console=err, transient=True) as progress:
+        task = progress.add_task("loading")
+        yield lambda read, total: progress.update(task, completed=read, total=total)
+
+
+def _view(session: WatchSession, *, is_piped: bool) -> View:
+    if is_piped:
+        return PlainView(Console(quiet=True), err)
+    return LiveView(out, session.stream_ids) if out.is_terminal else PlainView(out, err)
+
+
+@app.command("model-info")
+def model_info(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a checkpoint.")],
+    memory: Annotated[float, typer.Option(help="Memory to fit into, in GiB.")] = 80.0,
+    kv_tokens: Annotated[int, typer.Option(help="Context budget of a stream, in tokens.")] = 8192,
+) -> None:
+    """Print a model's sizes and token counts, and how many streams fit into a given memory."""
+    from livestar.summary import summarise
+
+    out.print(summarise(directory, memory_gib=memory, kv_tokens=kv_tokens))
+
+
+@app.command("demo-checkpoint")
+def demo_checkpoint(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+) -> None:
+    """Write a small checkpoint with random weights, to try the system without a trained model."""
+    from livestar.model.demo import NOTE, write_demo_checkpoint
+
+    try:
+        write_demo_checkpoint(directory, seed=seed)
+    except OSError as error:
+        raise InvalidConfig(f"{directory} cannot be written ({error.strerror}); choose another directory") from error
+    out.print(f"{directory}: {NOTE}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

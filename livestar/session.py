@@ -1,0 +1,137 @@
+"""Watching sources in this process: readers, one engine, and the events that come out.
+
+Readers decode on threads of their own, the engine steps on its own, and `events` is read by the caller's.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from livestar.config import EngineConfig
+from livestar.engine.admission import plan_stream
+from livestar.engine.engine import Engine
+from livestar.engine.loop import EngineLoop
+from livestar.errors import InvalidConfig
+from livestar.media import FrameQueue, SourceReader, stream_id_for
+from livestar.media.frame_queue import Overflow
+from livestar.model.tokenizer import load_tokenizer
+from livestar.model.weights import load_model
+from livestar.types import StreamEnded, StreamId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from livestar.config import DTypeName, MediaConfig, StreamConfig
+    from livestar.engine.engine import EngineStats
+    from livestar.model.livestar import LiveStarModel
+    from livestar.model.tokenizer import Tokenizer
+    from livestar.types import StreamEvent
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.2
+"""Longest wait for an event before the caller gets a turn, in seconds."""
+JOIN_S = 5.0
+"""Longest wait for a reader that is asked to stop, in seconds; a blocking read may outlast it on its daemon thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded model and the tokenizer that belongs to it."""
+
+    model: LiveStarModel
+    tokenizer: Tokenizer
+
+
+def load_checkpoint(
+    directory: Path, *, dtype: DTypeName = "auto", device: str = "auto", on_progress: Callable[[int, int], None] | None = None
+) -> Checkpoint:
+    """Loads a checkpoint directory.  `auto` is a GPU in bfloat16 where there is one, else the CPU in float32.
+
+    Raises `InvalidConfig` for a device that is not there, `InvalidCheckpoint` for a directory that does not hold together.
+    """
+    place = resolve_device(device)
+    number = (torch.float32 if place.type == "cpu" else torch.bfloat16) if dtype == "auto" else getattr(torch, dtype)
+    model = load_model(directory, dtype=number, device=place, on_progress=on_progress)
+    return Checkpoint(model, load_tokenizer(directory, model.config.language.vocab_size))
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of that name; raises `InvalidConfig` where this machine has none such."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidConfig(f"device is {name!r}, which this machine cannot use ({reason}); try --device cpu") from error
+    return device
+
+
+class WatchSession:
+    """Several sources on one engine, from open to the last event."""
+
+    def __init__(self, checkpoint: Checkpoint, sources: Sequence[str], media: MediaConfig, stream: StreamConfig) -> None:
+        """Raises `InvalidConfig` where the stream's settings and the model do not go together."""
+        plan = plan_stream(checkpoint.model.config, checkpoint.tokenizer, stream)
+        block_size = 16
+        capacity = -(-plan.capacity // block_size) * block_size
+        config = EngineConfig(num_kv_tokens=capacity * len(sources), block_size=block_size, max_streams=len(sources))
+        self._loop = EngineLoop(Engine(checkpoint.model, checkpoint.tokenizer, config))
+        self._stream_config = stream
+        self.stream_ids: list[StreamId] = []
+        self._feeds: list[FrameQueue] = []
+        self._readers: list[SourceReader] = []
+        for source in sources:
+            stream_id = StreamId(stream_id_for(source, self.stream_ids))
+            self.stream_ids.append(stream_id)
+            overflow: Overflow = "block" if media.pace == "fast" else "drop_oldest"
+            feed = FrameQueue(media.max_queued_frames, overflow=overflow, on_change=self._loop.wake)
+            self._feeds.append(feed)
+            self._readers.append(
+                SourceReader(
+                    source,
+                    config=media,
+                    image_size=checkpoint.model.config.vision.image_size,
+                    queue=feed,
+                    on_notice=self._notifier(stream_id),
+                )
+            )
+
+    def __enter__(self) -> Self:
+        self._loop.start()
+        for stream_id, feed, reader in zip(self.stream_ids, self._feeds, self._readers, strict=True):
+            self._loop.open(stream_id, self._stream_config, feed).result()
+            reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for reader in self._readers:
+            reader.stop()
+        self._loop.stop()
+        for reader in self._readers:
+            if not reader.join(JOIN_S):
+                logger.warning("a source did not stop within %g s; it is left behind", JOIN_S)
+
+    def events(self) -> Iterator[StreamEvent | None]:
+        """Events of all streams in order, until every stream has ended; None when there was none for a while."""
+        num_open = len(self.stream_ids)
+        while num_open:
+            event = self._loop.next_event(POLL_S)
+            num_open -= isinstance(event, StreamEnded)
+            yield event
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engine's counters."""
+        return self._loop.stats
+
+    def _notifier(self, stream_id: StreamId) -> Callable[[str, str, int], None]:
+        return lambda code, message, count: self._loop.notify(stream_id, code, message, count)

@@ -1,0 +1,85 @@
+"""What a checkpoint is, and what fits into a memory: the table behind `livestar model-info`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from rich.table import Table
+
+from livestar.config import GateConfig, GateName, RetentionConfig, StreamConfig
+from livestar.engine.admission import plan_stream
+from livestar.model.tokenizer import load_tokenizer
+from livestar.model.weights import open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+GIB = 2**30
+
+
+def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
+    """Sizes, token counts, KV bytes per token, and how many streams of `kv_tokens` fit into `memory_gib` beside the weights.
+
+    Reads headers, no weights.  Raises `InvalidCheckpoint` and `InvalidConfig` as loading and watching would.
+    """
+    model, shards, num_bytes = open_checkpoint(directory)
+    config = model.config
+    vision, language = config.vision, config.language
+    tokenizer = load_tokenizer(directory, language.vocab_size)
+    num_weights = _count(model)
+
+    table = Table(title=str(directory), show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("weights", f"{num_weights:,} in {len(shards)} {'file' if len(shards) == 1 else 'files'}, {_size(num_bytes)}")
+    table.add_row(
+        "vision tower",
+        f"{_count(model.vision_model):,} weights: {vision.num_layers} layers of {vision.hidden_size}, {vision.num_heads} heads, "
+        f"pictures of {vision.image_size} x {vision.image_size} in patches of {vision.patch_size}",
+    )
+    table.add_row("projector", f"{_count(model.mlp1):,} weights")
+    table.add_row(
+        "language model",
+        f"{_count(model.language_model):,} weights: {language.num_layers} layers of {language.hidden_size}, "
+        f"{language.num_heads} heads over {language.num_kv_heads} KV heads, {language.max_position_embeddings:,} positions",
+    )
+    table.add_row("vocabulary", f"{language.vocab_size:,} ({tokenizer.size:,} in the tokenizer)")
+    table.add_row("tokens of a picture", str(config.num_visual_tokens))
+    for gate in get_args(GateName):
+        plan = plan_stream(config, tokenizer, StreamConfig(gate=GateConfig(name=gate)))
+        line = plan.prompt.frame_line(1, 0)
+        table.add_row(
+            f"tokens, {gate} gate",
+            f"opening {len(plan.opening)}, a frame adds {len(plan.layout.frame(line, is_first=False))}",
+        )
+    capacity = plan_stream(config, tokenizer, StreamConfig(retention=RetentionConfig(kv_tokens=kv_tokens))).capacity
+    for dtype in (torch.bfloat16, torch.float32):
+        table.add_row(
+            f"in {str(dtype).removeprefix('torch.')}", _fit(num_weights, config.kv_values_per_token, capacity, dtype, memory_gib)
+        )
+    for key, value in config.watch.items():
+        table.add_row(f"its own {key}", str(value).strip())
+    return table
+
+
+def _fit(num_weights: int, kv_values: int, capacity: int, dtype: torch.dtype, memory_gib: float) -> str:
+    """KV bytes, and what fits: weights, then as many streams as the rest holds; working memory is not counted."""
+    weights = num_weights * dtype.itemsize
+    per_token = kv_values * dtype.itemsize
+    per_stream = per_token * capacity
+    num_streams = max(0, int((memory_gib * GIB - weights) // per_stream))
+    return (
+        f"weights {_size(weights)}, KV {per_token:,} bytes per token, {_size(per_stream)} per stream of {capacity:,} tokens "
+        f"with forks: {num_streams:,} streams in {memory_gib:g} GiB"
+    )
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / 2**20:.1f} MiB"
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -245,6 +245,8 @@ class VideoInput:
     def _check_end(self) -> None:
         """Raise what the end of the source means, if it is not a regular one."""
         name = self._source.name
+        if self.is_live and self.num_decoded == 0:
+            raise SourceStalled(f"{name} ended before its first picture; check that it is being sent")
         if self.is_live:
             return
         if self._length_s is not None:
@@ -290,6 +292,7 @@ def _open_container(location: str, source: Source, config: MediaConfig) -> Input
             mode="r",
             format=source.format,
             options=_open_options(location.partition(":")[0], config),
+            metadata_errors="replace",
             timeout=(config.open_timeout_s, config.stall_timeout_s),
         )
     except av.error.ProtocolNotFoundError:
@@ -304,6 +307,9 @@ def _open_container(location: str, source: Source, config: MediaConfig) -> Input
     except (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError) as error:
         raise SourceNotFound(f"{source.name} refused access ({error.strerror}); check user and password") from error
     except av.error.FFmpegError as error:
+        if source.kind is SourceKind.FILE:
+            problem = f"{source.name} cannot be opened ({error.strerror})"
+            raise SourceUnreadable(f"{problem}; it is damaged, or no video: get it again") from error
         remedy = "check the address and that it is on"
         raise SourceNotFound(f"{source.name} cannot be opened ({error.strerror}); {remedy}") from error
 
@@ -311,9 +317,13 @@ def _open_container(location: str, source: Source, config: MediaConfig) -> Input
 def _unreadable(source: Source) -> SourceError:
     if source.kind is SourceKind.FILE:
         path = Path(source.location)
-        if path.stat().st_size == 0:
+        try:
+            is_empty, is_cut_off = path.stat().st_size == 0, mp4.is_cut_off(path)
+        except OSError as error:
+            return SourceNotFound(f"{source.name} cannot be read any more ({error.strerror}); check that it is still there")
+        if is_empty:
             return SourceUnreadable(f"{source.name} is an empty file; give {ACCEPTED_FORMS}")
-        if mp4.is_cut_off(path):
+        if is_cut_off:
             return SourceTruncated(f"{source.name} ends before its index: the file is incomplete; get it again")
     return SourceUnreadable(f"{source.name} is not a video; give {ACCEPTED_FORMS}")
 

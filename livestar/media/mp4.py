@@ -14,6 +14,8 @@ def is_cut_off(path: Path) -> bool:
         length = os.fstat(file.fileno()).st_size
         position, kinds = 0, set()
         for _ in range(MAX_BOXES):
+            if position > length:
+                break
             file.seek(position)
             head = file.read(16)
             if len(head) < 8:

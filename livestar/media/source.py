@@ -67,14 +67,14 @@ def classify(uri: str) -> Source:
         return _classify_path(Path(_file_url_path(uri, name)), name)
     if scheme is not None:
         return _classify_url(scheme.group(1).lower(), uri[scheme.end() :], name)
-    return _classify_path(Path(uri).expanduser(), name)
+    return _classify_path(Path(uri), name)
 
 
 def stream_id_for(uri: str, taken: Container[str]) -> str:
     """A short readable id from the file's or folder's name or the URL's host and path, made unique with -2, -3."""
     scheme = _SCHEME.match(uri)
     if scheme is None or scheme.group(1).lower() == "file":
-        path = Path(unquote(uri[scheme.end() :]) if scheme else uri).expanduser()
+        path = Path(unquote(uri[scheme.end() :]) if scheme else uri)
         words = path.name if stat.S_ISDIR(_mode(path)) else path.stem
     else:
         host_and_path = display_name(uri)[scheme.end() :].partition("?")[0].rpartition("***@")[2]
@@ -123,7 +123,10 @@ def _mode(path: Path) -> int:
 
 
 def _file_url_path(uri: str, name: str) -> str:
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise SourceNotFound(f"{name} is no address that can be read; write file:///path") from error
     if parts.netloc not in ("", "localhost"):
         raise SourceNotFound(f"{name} is on another machine; write file:///path for a file of this one")
     return unquote(parts.path)

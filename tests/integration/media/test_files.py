@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from livestar.config import MediaConfig
-from livestar.errors import InvalidConfig, SourceNotFound, SourceTruncated, SourceUnreadable
+from livestar.errors import InvalidConfig, SourceError, SourceNotFound, SourceTruncated, SourceUnreadable
 from livestar.media import FrameQueue, SourceReader
 from tests.integration.media.clips import QUARTERS, cut, damage, make_clip, make_sound, picture, quarters, turn
 from tests.integration.media.watching import watch
@@ -244,6 +244,19 @@ def test_damage_in_the_middle_is_skipped_and_counted(tmp_path: Path, name: str) 
     assert set(watched.codes) == {"packets_skipped"}
     assert len(watched.notices) <= 2
     assert sum(count for _, _, count in watched.notices) == watched.stats.num_packets_skipped
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.ts", "x.mkv", "x.flv", "x.avi"])
+def test_whatever_is_damaged_the_end_is_one_of_ours(tmp_path: Path, name: str) -> None:
+    whole = make_clip(tmp_path / name, num_frames=50, codec="mpeg4" if name == "x.avi" else "libx264").read_bytes()
+    noise = np.random.default_rng(11)
+    for _ in range(30):
+        content = bytearray(whole)
+        for at in noise.integers(0, len(content), noise.integers(1, 40)):
+            content[at] = noise.integers(0, 256)
+        (tmp_path / name).write_bytes(content[: noise.integers(1, len(content) + 1)])
+        watched = watch(tmp_path / name, fps=10, max_pixels=10**6)
+        assert watched.error is None or isinstance(watched.error, SourceError), repr(watched.error)
 
 
 def test_a_file_of_nothing_but_damage_is_unreadable(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ FTYP, MDAT, MOOV = box(b"ftyp", 8), box(b"mdat", 100), box(b"moov", 50)
         (FTYP + long_box(b"mdat", 100)[:60], True),
         (FTYP + MOOV[:20], True),
         (FTYP + MDAT + MOOV[:-1], True),
+        (FTYP + (1).to_bytes(4, "big") + b"mdat" + b"\xff" * 8 + MOOV, True),
         (b"RIFF" + bytes(100), False),
         (b"", False),
         (b"\0\0\0", False),

@@ -79,6 +79,8 @@ def test_paths_are_files_or_folders_of_pictures(tmp_path: Path) -> None:
         "file:///no/such",
         "file://host/x",
         "a\0b",
+        "file://[",
+        "~nobody-here/x",
         "x" * 5000,
     ],
 )

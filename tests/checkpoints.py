@@ -90,7 +90,7 @@ def write_checkpoint(directory: Path, recipe: Recipe) -> Path:
 def write_shards(directory: Path, tensors: dict[str, torch.Tensor], num_shards: int) -> None:
     """Weights and index as the released checkpoint has them."""
     names = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number in range(num_shards):
         part = names[number * len(names) // num_shards : (number + 1) * len(names) // num_shards]
         file = f"model-{number + 1:05d}-of-{num_shards:05d}.safetensors"

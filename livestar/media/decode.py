@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -41,6 +42,9 @@ MIN_MISSING_SHARE = 0.02
 """A source is truncated where more than both of these is missing: containers round, and some count the sound."""
 SELF_MEASURED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "hls")
 """Formats whose length is written down, not guessed from their size."""
+SEEK_BACK_S = (0.0, 4.0, 16.0, 64.0, math.inf)
+"""How far before the wanted start to look for a keyframe, in turn."""
+MAX_PACKETS_TO_KEYFRAME = 1000
 TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 """Decoders that would paint a text file as a picture."""
 
@@ -189,11 +193,26 @@ class VideoInput:
         if self._length_s is not None and start_s >= self._length_s:
             lasts = f"{self._source.name} lasts {self._length_s:.3f} s"
             raise InvalidConfig(f"start_s is {start_s:g}, but {lasts}; give a smaller one")
-        try:
-            self._container.seek(int(start_s / self._time_base) + (self._origin or 0), stream=self._stream)
-        except av.error.FFmpegError:
-            # A server without ranges: what comes before start_s is read and passed over.
-            return
+        # Formats without an index, such as MPEG-TS, land on any packet: go further back until a keyframe lies before.
+        for back_s in SEEK_BACK_S:
+            target_s = max(0.0, start_s - back_s)
+            target = int(target_s / self._time_base) + (self._origin or 0)
+            try:
+                self._container.seek(target, stream=self._stream)
+                is_found = target_s == 0.0 or self._next_keyframe_s() <= start_s
+                self._container.seek(target, stream=self._stream)
+            except av.error.FFmpegError:
+                # A server without ranges: what comes before start_s is read and passed over.
+                return
+            if is_found:
+                return
+
+    def _next_keyframe_s(self) -> float:
+        """Time of the next keyframe, which is read on the way; infinite where none is near."""
+        for packet in islice(self._container.demux(self._stream), MAX_PACKETS_TO_KEYFRAME):
+            if packet.is_keyframe and packet.pts is not None:
+                return (packet.pts - (self._origin or 0)) * self._time_base
+        return math.inf
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets that are whole, then None to drain the decoder."""

@@ -87,8 +87,9 @@ def test_a_turned_clip_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, 
     np.testing.assert_array_equal(quarters(watch(clip).frames[0].image), expected)
 
 
-def test_the_start_is_found_to_the_picture(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "x.mp4", num_frames=250, gop=60)
+@pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.ts", "x.flv"])
+def test_the_start_is_found_to_the_picture(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / name, num_frames=250, gop=60)
     whole = {frame.pts_s: frame.image for frame in watch(clip, fps=25).frames}
     watched = watch(clip, start_s=7.3)
     assert watched.times == [7.32, 8.32, 9.32]
@@ -119,16 +120,28 @@ def test_looping_leaks_neither_memory_nor_open_files(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "x.mp4", num_frames=10)
     process = psutil.Process()
 
-    def loop(num_laps: int) -> None:
-        watch(clip, loop=True, until=lambda so_far: so_far.codes.count("looped") >= num_laps)
+    num_laps = [0]
+    queue = FrameQueue(4, overflow="block")
 
-    loop(100)
-    gc.collect()
-    before_bytes, before_files = process.memory_info().rss, process.num_fds()
-    loop(400)
-    gc.collect()
-    assert process.memory_info().rss - before_bytes < 8 << 20
-    assert process.num_fds() == before_files
+    def count(code: str, message: str, number: int) -> None:
+        num_laps[0] += number
+
+    def loop(until: int) -> tuple[int, int]:
+        while num_laps[0] < until:
+            if queue.poll() is None:
+                time.sleep(0.001)
+        gc.collect()
+        return process.memory_info().rss, process.num_fds()
+
+    config = MediaConfig(pace="fast", loop=True)
+    reader = SourceReader(str(clip), config=config, image_size=32, queue=queue, on_notice=count)
+    reader.start()
+    before_bytes, before_files = loop(300)
+    after_bytes, after_files = loop(1500)
+    reader.stop()
+    assert reader.join(5.0)
+    assert after_bytes - before_bytes < 6 << 20
+    assert after_files <= before_files + 1  # the clip itself may be open
 
 
 def test_real_time_takes_as_long_as_the_clip(tmp_path: Path) -> None:

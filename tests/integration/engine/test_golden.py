@@ -59,9 +59,7 @@ def test_the_engine_does_what_the_released_code_did(
     config = StreamConfig(
         gate=GateConfig(name="compat", threshold=trace["alpha"]),
         retention=RetentionConfig(name="none"),
-        sampling=SamplingConfig(
-            max_new_tokens=trace["max_new_tokens"], repetition_penalty=trace["repetition_penalty"]
-        ),
+        sampling=SamplingConfig(max_new_tokens=trace["max_new_tokens"], repetition_penalty=trace["repetition_penalty"]),
     )
     got = watch_alone(Loaded(*golden_model, "", ""), frames, config, **settings)
     assert_same(got, expected(trace), TOLERANCE)

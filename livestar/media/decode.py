@@ -148,7 +148,7 @@ class VideoInput:
         where a live source failed.
         """
         context = self._stream.codec_context
-        rotate_tag = self._stream.metadata.get("rotate")
+        rotate_tag = next((turn for key, turn in self._stream.metadata.items() if key.lower() == "rotate"), None)
         for packet in self._packets():
             context.skip_frame = "NONREF" if self._is_before_wanted(packet) else "DEFAULT"
             try:
@@ -201,8 +201,8 @@ class VideoInput:
                 self._container.seek(target, stream=self._stream)
                 is_found = target_s == 0.0 or self._next_keyframe_s() <= start_s
                 self._container.seek(target, stream=self._stream)
-            except av.error.FFmpegError:
-                # A server without ranges: what comes before start_s is read and passed over.
+            except (av.error.FFmpegError, IndexError):
+                # A server without ranges, or damage: what comes before start_s is read and passed over.
                 return
             if is_found:
                 return

@@ -54,7 +54,8 @@ class ReaderStats:
 class SourceReader:
     """Reads one source into a queue.
 
-    Make the queue to match the pace: `drop_oldest` for `realtime`, `block` for `fast`.
+    Make the queue to match the pace: `drop_oldest` for `realtime`, `block` for `fast`.  A live source comes at its own
+    speed whatever the pace; with `block` it lags, or loses packets, as soon as the consumer is slower.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ def _hide_user(rest: str) -> str:
     elif re.search(r":(?!\d*$)", authority) and not authority.startswith("["):
         # No port looks like this: it is a password with an unescaped slash or question mark.
         end = rest.rfind("@") + 1
-    return f"***@{rest[end:]}" if end else rest
+    return f"***@{rest[end:]}" if end > 1 else rest
 
 
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:

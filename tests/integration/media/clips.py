@@ -37,13 +37,15 @@ def make_clip(
     codec: str = "libx264",
     gop: int = 25,
     options: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
 ) -> Path:
-    """Write a video; `times_ms` gives each frame's own time."""
+    """Write a video; `times_ms` gives each frame's own time, `tags` are the track's."""
     with av.open(str(path), "w", format=format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"g": str(gop)}
+        stream.metadata.update(tags or {})
         if times_ms is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number in range(num_frames):

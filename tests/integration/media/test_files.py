@@ -87,6 +87,11 @@ def test_a_turned_clip_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, 
     np.testing.assert_array_equal(quarters(watch(clip).frames[0].image), expected)
 
 
+def test_a_rotate_tag_turns_clockwise_where_there_is_no_matrix(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "x.mkv", num_frames=3, tags={"rotate": "90"})
+    np.testing.assert_array_equal(quarters(watch(clip).frames[0].image), np.rot90(np.array(QUARTERS), -1))
+
+
 @pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.ts", "x.flv"])
 def test_the_start_is_found_to_the_picture(tmp_path: Path, name: str) -> None:
     clip = make_clip(tmp_path / name, num_frames=250, gop=60)

@@ -126,6 +126,7 @@ def test_a_live_source_that_ends_before_its_first_picture_is_an_error() -> None:
     assert "before its first picture" in str(watched.error)
 
 
+@pytest.mark.slow
 def test_udp_is_watched_lost_and_back() -> None:
     port = free_port(socket.SOCK_DGRAM)
 
@@ -147,6 +148,7 @@ def test_udp_is_watched_lost_and_back() -> None:
     assert 1.5 < max(b - a for a, b in zip(watched.times, watched.times[1:], strict=False)) < 6
 
 
+@pytest.mark.slow
 def test_a_live_clock_that_starts_again_does_not_stop_the_sampling() -> None:
     port = free_port(socket.SOCK_DGRAM)
 
@@ -177,6 +179,7 @@ def test_opening_again_and_again_leaves_nothing_open() -> None:
         assert threading.active_count() <= num_threads + 1
 
 
+@pytest.mark.slow
 def test_udp_that_stops_for_good_is_stalled() -> None:
     port = free_port(socket.SOCK_DGRAM)
     with in_thread(send_udp, port, 50):
@@ -279,6 +282,7 @@ def test_an_hls_recording_ends_and_can_be_entered_late(tmp_path: Path) -> None:
         assert watch(f"hls+{address}/x.m3u8", start_s=3).times == [3.0, 4.0, 5.0]
 
 
+@pytest.mark.slow
 def test_live_hls_is_watched_as_it_grows_stalls_and_comes_back(tmp_path: Path) -> None:
     def write_twice(stop: threading.Event) -> None:
         write_live_hls(tmp_path, 100, stop)
@@ -302,6 +306,7 @@ def test_live_hls_is_watched_as_it_grows_stalls_and_comes_back(tmp_path: Path) -
     assert quarters(watched.frames[-1].image) == QUARTERS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("srt-live-transmit") is None, reason="srt-live-transmit (srt-tools) is not installed")
 def test_srt_is_watched_and_given_up_when_it_stops() -> None:
     udp_port, srt_port = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM)

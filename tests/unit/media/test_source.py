@@ -30,6 +30,7 @@ pytestmark = pytest.mark.unit
         ("http://[::1]:8080/a", "http://[::1]:8080/a"),
         ("http://h:80/@someone/video", "http://h:80/@someone/video"),
         ("http://u:secret@[::1]:8080/a", "http://***@[::1]:8080/a"),
+        ("udp://@239.0.0.1:1234", "udp://@239.0.0.1:1234"),
         ("videos/what?.mp4", "videos/what?.mp4"),
     ],
 )
@@ -110,6 +111,7 @@ def test_the_pictures_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
         ("rtsp://admin:secret@cam1.local:554/live/lobby?token=secret", "cam1.local-554-live-lobby"),
         ("https://host/a/live.m3u8", "host-a-live"),
         ("udp://239.0.0.1:1234", "239.0.0.1-1234"),
+        ("udp://@239.0.0.1:1234", "239.0.0.1-1234"),
         ("///", "stream"),
         ("видео.mp4", "stream"),
         ("x" * 300 + ".mp4", "x" * 48),

@@ -1,0 +1,81 @@
+"""Fixed and calibrated thresholds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from livestar.config import GateConfig
+from livestar.gate.threshold import (
+    CALIBRATION_WINDOW,
+    DEFAULT_THRESHOLD,
+    MIN_CALIBRATION,
+    FixedThreshold,
+    RateThreshold,
+    make_threshold,
+)
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_config_without_wishes_gives_the_published_threshold() -> None:
+    threshold = make_threshold(GateConfig())
+    assert isinstance(threshold, FixedThreshold)
+    assert threshold.value == DEFAULT_THRESHOLD == 1.03
+
+
+def test_a_fixed_threshold_never_moves() -> None:
+    threshold = make_threshold(GateConfig(threshold=1.06))
+    for ratio in (0.1, 9.0, float("inf")):
+        threshold.observe(ratio)
+    assert threshold.value == 1.06
+
+
+def test_a_calibrated_threshold_starts_at_the_published_one() -> None:
+    threshold = make_threshold(GateConfig(response_rate=0.15))
+    assert isinstance(threshold, RateThreshold)
+    for _ in range(MIN_CALIBRATION - 1):
+        threshold.observe(5.0)
+        assert threshold.value == DEFAULT_THRESHOLD
+    threshold.observe(5.0)
+    assert threshold.value == 5.0
+
+
+@pytest.mark.parametrize("response_rate", [0.05, 0.15, 0.4, 0.8])
+@pytest.mark.parametrize("spread", [0.02, 0.5])
+def test_calibration_converges_to_the_rate_asked_for(response_rate: float, spread: float) -> None:
+    chance = random.Random(1)
+    threshold = RateThreshold(response_rate)
+    responses = []
+    for _ in range(6000):
+        ratio = chance.lognormvariate(-0.05, spread)
+        responses.append(ratio > threshold.value)
+        threshold.observe(ratio)
+    rate = sum(responses[500:]) / len(responses[500:])
+    assert rate == pytest.approx(response_rate, rel=0.2)
+
+
+def test_calibration_follows_a_stream_that_changes() -> None:
+    chance = random.Random(2)
+    threshold = RateThreshold(0.2)
+    responses = []
+    for number in range(4000):
+        ratio = chance.lognormvariate(0.0 if number < 2000 else 1.0, 0.1)
+        responses.append(ratio > threshold.value)
+        threshold.observe(ratio)
+    after = responses[2000 + CALIBRATION_WINDOW :]
+    assert sum(after) / len(after) == pytest.approx(0.2, rel=0.2)
+
+
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0.01, 100), min_size=MIN_CALIBRATION, max_size=400))
+def test_a_calibrated_threshold_lies_among_the_ratios_it_remembers(rate: float, ratios: list[float]) -> None:
+    threshold = RateThreshold(rate)
+    for ratio in ratios:
+        threshold.observe(ratio)
+    recent = ratios[-CALIBRATION_WINDOW:]
+    assert min(recent) <= threshold.value <= max(recent)
+    above = sum(ratio > threshold.value for ratio in recent)
+    assert above <= rate * (len(recent) - 1) + 1 + 1e-6

@@ -39,7 +39,7 @@ class StreamPlan(NamedTuple):
     retention: Retention
     opening: Rows
     budget: int
-    """Most tokens that the context holds between frames."""
+    """Most tokens that the context holds when a frame begins; the frame may add itself and the caption that it closes."""
     capacity: int
     """Most tokens that its sequence ever holds: the budget and the longest fork."""
 
@@ -52,19 +52,26 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     opening = prompt.opening(config.prompt)
     headroom = longest_fork(prompt, layout, config.sampling.max_new_tokens)
     room = model.language.max_position_embeddings - headroom
+    line = prompt.frame_line(10**6, 0)
+    per_frame = len(layout.frame(line, is_first=False))
+    num_frames = config.retention.num_recent_frames + 2
+    least = len(opening) + num_frames * per_frame
+    positions = model.language.max_position_embeddings
+    if room < least:
+        raise InvalidConfig(
+            f"max_new_tokens is {config.sampling.max_new_tokens}; of the model's {positions} positions that leaves {max(room, 0)} "
+            f"for the context, which needs {least}: lower --max-new-tokens"
+        )
     budget = min(DEFAULT_KV_TOKENS, room) if config.retention.kv_tokens is None else config.retention.kv_tokens
     if budget > room:
         raise InvalidConfig(
-            f"kv_tokens is {budget}, but the model's {model.language.max_position_embeddings} positions leave {room} beside "
-            f"captions of {config.sampling.max_new_tokens} tokens; lower --kv-tokens or --max-new-tokens"
+            f"kv_tokens is {budget}, but the model's {positions} positions leave {room} beside captions of "
+            f"{config.sampling.max_new_tokens} tokens; lower --kv-tokens or --max-new-tokens"
         )
-    line = prompt.frame_line(10**6, 0)
-    per_frame = len(layout.frame(line, is_first=False))
-    least = len(opening) + (config.retention.num_recent_frames + 2) * per_frame
     if budget < least:
         raise InvalidConfig(
-            f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {config.retention.num_recent_frames + 2} frames "
-            f"of {per_frame} must fit beside it: give at least {least}, or shorten --prompt"
+            f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {num_frames} frames of {per_frame} must fit beside "
+            f"it: give at least {least}, or shorten --prompt"
         )
     return StreamPlan(prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom)
 

@@ -72,19 +72,23 @@ class StreamContext:
     def evict(self, indices: Sequence[int]) -> None:
         """Removes units, oldest index first, from the context and the cache.  The fork is dropped."""
         chosen = set(indices)
-        spans, start = [], 0
+        cached: list[Span] = []
+        pending: list[int] = []
+        start = 0
         for i, unit in enumerate(self.units):
-            if i in chosen:
-                spans.append(Span(start, start + unit.num_tokens))
-            start += unit.num_tokens
-        assert not spans or spans[-1].stop <= self._num_cached, "a unit is evicted before it is in the cache"
+            stop = start + unit.num_tokens
+            if start >= self._num_cached and i not in chosen:
+                pending.extend(self._pending[start - self._num_cached : stop - self._num_cached])
+            elif start < self._num_cached and i in chosen:
+                cached.append(Span(start, stop))
+            start = stop
         self._cache.truncate(self.sequence, self._num_cached)
         self._fork = []
-        self._cache.evict(self.sequence, spans)
-        num_evicted = sum(stop - start for start, stop in spans)
+        self._cache.evict(self.sequence, cached)
         self.units = [unit for i, unit in enumerate(self.units) if i not in chosen]
-        self._num_cached -= num_evicted
-        self.num_committed -= num_evicted
+        self._num_cached -= sum(span.stop - span.start for span in cached)
+        self._pending = pending
+        self.num_committed = self._num_cached + len(pending)
 
     def _check_capacity(self, num_rows: int) -> None:
         if num_rows > self.capacity:

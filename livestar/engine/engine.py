@@ -194,7 +194,7 @@ class Engine:
             return []
         frames = [stream.waiting for stream in due if stream.waiting is not None]
         visual = self.model.encode_frames(torch.stack([torch.from_numpy(frame.image) for frame in frames]))
-        slots = [self._runner.slot(stream.context.sequence, frame.index) for stream, frame in zip(due, frames, strict=True)]
+        slots = [self._runner.slot(stream.context.sequence, stream.num_frames) for stream in due]
         self._runner.store(slots, visual)
         events: list[StreamEvent] = []
         for stream, frame, slot in zip(due, frames, slots, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from livestar.engine.sampling import sample
 from livestar.model.attention.ragged import RaggedBatch
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from livestar.cache.kv_cache import KVCache, KVSequence
     from livestar.engine.sampling import CaptionSampler
     from livestar.model.livestar import LiveStarModel
-
-MAX_LOGITS = 2**25
-"""Numbers of logits computed at a time; more rows are scored in several goes, so that memory stays bounded."""
 
 NUM_LIVE_FRAMES = 2
 """Frames of a stream whose visual tokens may still have to be fed: the new one, and the one before if it is pending."""
@@ -57,9 +53,12 @@ class Runner:
         self._visual = torch.zeros(num_lines, config.language.hidden_size, dtype=model.dtype, device=model.device)
         self._num_groups = config.language.num_heads // config.language.num_kv_heads
 
-    def slot(self, sequence: KVSequence, frame: int) -> int:
-        """Where the visual tokens of a sequence's frame go."""
-        return sequence.index * NUM_LIVE_FRAMES + frame % NUM_LIVE_FRAMES
+    def slot(self, sequence: KVSequence, num_frames: int) -> int:
+        """Where the visual tokens of a sequence's next frame go, after `num_frames`.
+
+        NOTE: frames are counted as watched; their own numbers have gaps where some were dropped.
+        """
+        return sequence.index * NUM_LIVE_FRAMES + num_frames % NUM_LIVE_FRAMES
 
     @torch.inference_mode()
     def store(self, slots: Sequence[int], visual_tokens: Tensor) -> None:
@@ -103,10 +102,7 @@ class Runner:
             return [0.0] * len(chunks)
         wanted = hidden.index_select(0, torch.tensor(rows, device=hidden.device))
         expected = torch.tensor(targets, device=hidden.device)
-        step = max(1, MAX_LOGITS // self.model.config.language.vocab_size)
-        language = self.model.language_model
-        parts = zip(wanted.split(step), expected.split(step), strict=True)
-        nll = torch.cat([F.cross_entropy(language.logits(part), goal, reduction="none") for part, goal in parts])
+        nll = self.model.language_model.nll(wanted, expected)
         sums: list[float] = torch.stack([part.sum() for part in nll.split([len(c.targets) for c in chunks])]).tolist()
         return sums
 

@@ -38,7 +38,7 @@ class StreamState:
     sampler: CaptionSampler
     context: StreamContext
     budget: int
-    """Tokens that the context may hold between frames."""
+    """Tokens that the context may hold when a frame begins."""
     waiting: Frame | None = None
     """The next frame, once the current one is done."""
     loop: Generator[Score | Generate, float | list[int], list[StreamEvent]] | None = None
@@ -82,8 +82,7 @@ def watch_frame(
         else:
             events.append(_empty_caption(stream, frame))
     if decision is Decision.SILENT:
-        score = math.inf if perplexity is None else perplexity
-        stream.context.commit(Unit("frame", len(rows), max(stream.clip, 1), frame.index, score), rows)
+        _commit_frame(stream, frame, rows, math.inf if perplexity is None else perplexity)
     events.append(
         Verdict(
             stream_id=stream.stream_id,
@@ -124,9 +123,17 @@ def _begin_clip(
     if closing:
         stream.context.commit(Unit("caption", len(closing), stream.clip, frame.index), closing)
     stream.clip += 1
-    stream.context.commit(Unit("frame", len(rows), stream.clip, frame.index, reference), rows)
+    _commit_frame(stream, frame, rows, reference)
     stream.caption = caption
     stream.reference_perplexity = reference
+
+
+def _commit_frame(stream: StreamState, frame: Frame, rows: Rows, score: float) -> None:
+    staying = stream.layout.first_turn_end() if stream.num_frames == 0 else ()
+    rows = rows[: len(rows) - len(staying)]
+    stream.context.commit(Unit("frame", len(rows), max(stream.clip, 1), frame.index, score), rows)
+    if staying:
+        stream.context.commit(Unit("opening", len(staying)), staying)
 
 
 def _closing(stream: StreamState) -> Rows:

@@ -32,6 +32,10 @@ class GateLayout(Protocol):
         """What a frame adds to the context."""
         ...
 
+    def first_turn_end(self) -> Rows:
+        """The last rows of the first frame, which stay when it goes: they end the turn that the opening began."""
+        ...
+
     def closing(self, caption: CaptionRows) -> Rows:
         """What the caption of a finished clip adds to the context, ahead of the next clip's first frame."""
         ...
@@ -66,6 +70,9 @@ class _SharedTurnLayout(_Layout):
 
     def frame(self, line: Rows, *, is_first: bool) -> Rows:
         return line
+
+    def first_turn_end(self) -> Rows:
+        return ()
 
     def closing(self, caption: CaptionRows) -> Rows:
         return self._exchange(caption) if self.keep_captions else ()
@@ -113,6 +120,9 @@ class LeafLayout(_Layout):
 
     def frame(self, line: Rows, *, is_first: bool) -> Rows:
         return (line if is_first else self._user_header + line) + self._turn_end
+
+    def first_turn_end(self) -> Rows:
+        return self._turn_end
 
     def closing(self, caption: CaptionRows) -> Rows:
         return caption.rows + self._turn_end if self.keep_captions else ()

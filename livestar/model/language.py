@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from livestar.model.config import LanguageConfig
 
 
+MAX_TILE_LOGITS = 2**20
+"""Logits held at a time when scoring; 4 MB, about a core's cache.  Larger tiles cost memory traffic, smaller ones calls."""
+MIN_TILE = 256
+"""Fewest vocabulary entries in a tile, however many rows there are."""
+
+
 class Attention(Protocol):
     """Attends the tokens of one batch to what they may see, layer by layer."""
 
@@ -145,3 +151,14 @@ class LanguageModel(nn.Module):
         """Chosen hidden states [n, D] -> [n, vocab] float32."""
         out: Tensor = self.output(self.model.norm(hidden))
         return out.to(torch.float32)
+
+    def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Negative log likelihood of token targets[i] after hidden[i]: [n, D], [n] -> [n] float32.
+
+        Equals cross entropy of `logits`, but goes over the vocabulary in tiles that fit a cache, and never holds them all.
+        """
+        normed: Tensor = self.model.norm(hidden)
+        tiles = self.output.weight.split(max(MIN_TILE, MAX_TILE_LOGITS // max(1, len(normed))))
+        parts = [(normed @ tile.mT).to(torch.float32).logsumexp(-1) for tile in tiles]
+        expected = (normed.to(torch.float32) * self.output.weight[targets].to(torch.float32)).sum(-1)
+        return torch.stack(parts).logsumexp(0) - expected

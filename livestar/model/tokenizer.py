@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sentencepiece import SentencePieceProcessor, set_min_log_level
 from tokenizers import Tokenizer as FastTokenizer
@@ -14,8 +14,6 @@ from livestar.errors import InvalidCheckpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
-
-V = TypeVar("V")
 
 BEGIN, IMAGE_START, IMAGE_END = "<s>", "<img>", "</img>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -79,12 +77,19 @@ class SentencePieceTokenizer:
                 f"{path} is not a SentencePiece model ({error}); copy it again from the checkpoint's source"
             ) from error
         num_pieces = self._pieces.GetPieceSize()
-        self._added = _read_json(directory / "added_tokens.json", dict[str, int]())
-        listed = _read_json(directory / "tokenizer_config.json", dict[str, object]()).get("added_tokens_decoder", {})
-        special = {}
-        for number, entry in (listed if isinstance(listed, dict) else {}).items():
-            self._added.setdefault(entry["content"], int(number))
-            special[int(number)] = bool(entry.get("special"))
+        self._added = _read_json(directory / "added_tokens.json")
+        listed = _read_json(directory / "tokenizer_config.json").get("added_tokens_decoder", {})
+        special: dict[int, bool] = {}
+        try:
+            for number, entry in listed.items():
+                self._added.setdefault(entry["content"], int(number))
+                special[int(number)] = bool(entry.get("special"))
+            if any(type(number) is not int or number < 0 for number in self._added.values()):
+                raise ValueError("an id is not a number from 0")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InvalidCheckpoint(
+                f"the added tokens of {path} are not as they should be ({error}); copy the files again"
+            ) from error
         for token, number in self._added.items():
             piece = self._pieces.IdToPiece(number) if number < num_pieces else token
             if piece != token and not piece.startswith(RESERVED_PIECE):
@@ -192,11 +197,12 @@ def load_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def _read_json(path: Path, default: dict[str, V]) -> dict[str, V]:
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where there is no such file."""
     if not path.exists():
-        return default
+        return {}
     try:
-        value: dict[str, V] = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidCheckpoint(f"{path} cannot be read: {error}; copy it again from the checkpoint's source") from error
     if not isinstance(value, dict):

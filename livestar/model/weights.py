@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+FLOAT_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
+"""Number formats that weights may be stored in, by safetensors' names, and their sizes."""
 MAX_SHARD_BYTES = 5 * 2**30
 """Largest shard written, in bytes; the released checkpoint's are of this size."""
 
@@ -33,7 +36,7 @@ def load_model(
     """Loads a checkpoint directory, ready for inference.
 
     Everything is checked against the file headers before any weight is read.  Tensors then go one by one to their final
-    dtype and device, so host memory peaks at the model plus at most one shard.  `dtype` None keeps the stored one.
+    dtype and device, so host memory peaks at the model plus at most one shard.  `dtype` None takes that of the first tensor.
     `on_progress` is called with bytes read and bytes in all.  Raises `InvalidCheckpoint`, which names the tensor and file.
     """
     directory = Path(directory)
@@ -44,6 +47,7 @@ def load_model(
             for name in names:
                 tensor = shard.get_tensor(name)
                 num_read += tensor.nbytes
+                dtype = dtype or tensor.dtype
                 model.load_state_dict({name: tensor.to(device, dtype)}, strict=False, assign=True)
                 if on_progress is not None:
                     on_progress(num_read, total)
@@ -145,5 +149,10 @@ def _check_headers(directory: Path, shards: Mapping[str, list[str]], expected: M
                         f"tensor {name} in {directory / file} has shape {list(shape)}; "
                         f"config.json asks for {list(expected[name])}"
                     )
-        total += (directory / file).stat().st_size
+                kind = shard.get_slice(name).get_dtype()
+                if kind not in FLOAT_BYTES:
+                    raise InvalidCheckpoint(
+                        f"tensor {name} in {directory / file} is {kind}; only {', '.join(FLOAT_BYTES)} can be loaded"
+                    )
+                total += FLOAT_BYTES[kind] * math.prod(shape)
     return total

@@ -21,7 +21,7 @@ class Unit:
     clip: int = 0
     """Which clip a frame or caption belongs to, from 1."""
     frame: int = 0
-    """Frame number; of a caption, the frame it was spoken on."""
+    """Frame number; of a caption, the frame that ended its clip."""
     score: float = 0.0
     """Perplexity of the clip's caption at this frame: low where the caption fits best (the paper's peak)."""
 

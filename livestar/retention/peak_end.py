@@ -13,6 +13,7 @@ the newest frames of the current clip and, as long as a clip is there, its first
 
 from __future__ import annotations
 
+import math
 import random
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
@@ -111,11 +112,12 @@ class Prob:
         chance = random.Random(f"{self.seed}:{newest}:{len(draft.evicted)}")  # stateless: the same context, the same choice
         weights: dict[int, float] = {}
         for clip in draft.clips:
-            whole = sum(draft.scores(clip)) or 1.0
+            whole = sum(filter(math.isfinite, draft.scores(clip))) or 1.0
             for i in draft.frames(clip):
                 age = newest - draft.units[i].frame
                 if age > self.window_frames and i not in draft.protected:
-                    weights[i] = draft.units[i].score / whole * age
+                    score = draft.units[i].score
+                    weights[i] = (score / whole if math.isfinite(score) else 1.0) * age  # no caption yet: worst of its clip
         while weights and draft.total > target:
             (chosen,) = chance.choices(list(weights), list(weights.values())) if any(weights.values()) else [next(iter(weights))]
             draft.evict(chosen)

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from livestar.cache.kv_cache import KVCache
     from livestar.model.attention.ragged import RaggedBatch
 
-MAX_PADDING = 1.5
+MAX_PADDING = 1.1
 """Most query-key pairs that a group computes, per pair that it needs."""
-SMALL_GROUP_PAIRS = 2**18
-"""Pairs below which one more call costs more than any padding."""
+SMALL_GROUP_PAIRS = 2**12
+"""Padded pairs that cost less than one more call, so that tiny sequences are always put together."""
 
 
 class _Group(NamedTuple):
     num_sequences: int
     rows: Tensor  # which new row each padded query is, [n * Q]
     slots: Tensor  # where each padded context row lies in the pool, [n * L]
-    mask: Tensor  # which context rows a query sees, [n, 1, G * Q, L]
+    mask: Tensor  # 0 where a query sees a context row, else -inf, [n, 1, G * Q, L]
 
 
 def group_by_size(query_lens: Sequence[int], context_lens: Sequence[int]) -> list[list[int]]:
@@ -96,8 +96,9 @@ class SdpaAttention:
         rows = firsts[:, None] + in_query
         slots = tables.gather(1, in_context // cache.block_size) * cache.block_size + in_context % cache.block_size
         last_visible = (context_lens - query_lens)[:, None] + in_query
-        mask = contexts <= last_visible[:, :, None]  # [n, Q, L]
-        mask = mask.repeat(1, num_groups, 1).unsqueeze(1)
+        hidden = contexts > last_visible[:, :, None]  # [n, Q, L]
+        mask = torch.zeros(hidden.shape, dtype=cache.keys.dtype, device=device).masked_fill_(hidden, -torch.inf)
+        mask = mask.repeat(1, num_groups, 1).unsqueeze(1)  # once a batch: as booleans every layer would convert it anew
         return _Group(len(members), rows.flatten(), slots.flatten(), mask)
 
     def _unpad(self, groups: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:

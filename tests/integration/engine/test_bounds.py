@@ -55,7 +55,7 @@ def test_a_budget_beyond_the_models_positions_is_refused(small: Loaded) -> None:
 
 def test_captions_that_leave_no_room_are_refused(small: Loaded) -> None:
     config = StreamConfig(sampling=SamplingConfig(max_new_tokens=8192))
-    with pytest.raises(InvalidConfig, match="kv_tokens"):
+    with pytest.raises(InvalidConfig, match="lower --max-new-tokens"):
         small.engine(num_kv_tokens=65536).open(A, config)
 
 

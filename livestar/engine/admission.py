@@ -59,7 +59,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     positions = model.language.max_position_embeddings
     if room < least:
         raise InvalidConfig(
-            f"max_new_tokens is {config.sampling.max_new_tokens}; of the model's {positions} positions that leaves {max(room, 0)} "
+            f"max_new_tokens is {config.sampling.max_new_tokens}; of {positions} positions that leaves {max(room, 0)} "
             f"for the context, which needs {least}: lower --max-new-tokens"
         )
     budget = min(DEFAULT_KV_TOKENS, room) if config.retention.kv_tokens is None else config.retention.kv_tokens
@@ -70,8 +70,8 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
         )
     if budget < least:
         raise InvalidConfig(
-            f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {num_frames} frames of {per_frame} must fit beside "
-            f"it: give at least {least}, or shorten --prompt"
+            f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {num_frames} frames of {per_frame} must fit "
+            f"beside it: give at least {least}, or shorten --prompt"
         )
     return StreamPlan(prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom)
 

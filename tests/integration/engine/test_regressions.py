@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from livestar.config import RetentionConfig
+from livestar.config import GateName, RetentionConfig
 from livestar.errors import InvalidCheckpoint
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model
@@ -37,7 +37,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     ],
 )
 def test_a_clip_whose_caption_is_not_yet_in_the_cache_can_be_evicted(
-    loaded: Loaded, gate: str, retention: RetentionConfig, kv_tokens: int, frames: tuple[int, int]
+    loaded: Loaded, gate: GateName, retention: RetentionConfig, kv_tokens: int, frames: tuple[int, int]
 ) -> None:
     config = stream_config(
         gate, threshold=1.0 if gate == "compat" else None, max_new_tokens=4 if gate == "compat" else 30, retention=retention

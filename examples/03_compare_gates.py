@@ -25,13 +25,10 @@ def frames_of(source: str, image_size: int) -> Iterator[Frame]:
     """Every frame that is sampled; waits for the reader."""
     changed = threading.Event()
     queue = FrameQueue(4, overflow="block", on_change=changed.set)
-    config = MediaConfig(fps=1, pace="fast")
-    reader = SourceReader(source, config=config, image_size=image_size, queue=queue, on_notice=print)
-    reader.start()
+    SourceReader(source, config=MediaConfig(pace="fast"), image_size=image_size, queue=queue, on_notice=print).start()
     while not queue.is_finished:
         changed.clear()
-        frame = queue.poll()
-        if frame is not None:
+        if (frame := queue.poll()) is not None:
             yield frame
         else:
             changed.wait(0.1)

@@ -77,7 +77,8 @@ def in_bad_company(tiny: Path, pictures: Path, tmp_path_factory: pytest.TempPath
     with http_files(folder) as address:
         written = folder / "events.jsonl"
         finished = watch(
-            *(tiny, *sources[:4], pictures, *sources[4:], f"{address}/nothing.mp4"),
+            tiny,
+            *(*sources[:4], pictures, *sources[4:], f"{address}/nothing.mp4"),
             *("--stall-timeout", "1", "--max-reconnects", "0", "--trace", "--output", written),
         )
     assert finished.status == 1
@@ -125,9 +126,8 @@ def test_a_stream_that_falls_silent_is_given_up_after_the_timeout(
     make_clip(tmp_path / "half.ts", num_frames=250)
     with http_files(tmp_path) as address:
         asked = time.monotonic()
-        records = watch_records(
-            *(tiny, f"{address}/stall/half.ts", pictures, "--stall-timeout", "1", "--max-reconnects", "0"), status=1
-        )
+        settings = ("--stall-timeout", "1", "--max-reconnects", "0")
+        records = watch_records(tiny, f"{address}/stall/half.ts", pictures, *settings, status=1)
     assert time.monotonic() - asked < 20
     stalled = next(stream_id for stream_id in errors(records) if stream_id != "pictures")
     assert "half.ts" in str(errors(records)[stalled])

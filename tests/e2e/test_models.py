@@ -68,7 +68,7 @@ def assert_table_is_right(directory: Path, table: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("variant", ["a", "b"])
 def test_the_numbers_of_a_released_format_are_those_of_its_files(golden_dir: Path, tmp_path: Path, variant: str) -> None:
-    make = [sys.executable, golden_dir / "make_checkpoint.py", tmp_path / "model", "--variant", variant]
+    make = [sys.executable, str(golden_dir / "make_checkpoint.py"), str(tmp_path / "model"), "--variant", variant]
     subprocess.run(make, check=True, timeout=120, capture_output=True)
     assert_table_is_right(tmp_path / "model", rows(tmp_path / "model", "--memory", "3", "--kv-tokens", "2000"))
 

@@ -79,6 +79,7 @@ def test_the_numbers_of_the_demo_are_those_of_its_files(demo: Path) -> None:
     assert "random weights" in table["its own note"]
 
 
+@pytest.mark.slow
 def test_a_smaller_memory_holds_fewer_streams_and_none_at_last(tiny: Path) -> None:
     held = [number(rows(tiny, "--memory", memory)["in float32"], r"([\d,]+) streams") for memory in ("1", "0.1", "0")]
     assert held[0] > held[1] > held[2] == 0

@@ -86,6 +86,7 @@ def test_kept_captions_change_what_follows(tiny: Path, pictures: Path) -> None:
     assert kept != dropped
 
 
+@pytest.mark.slow
 def test_every_gate_watches_in_its_own_way(tiny: Path, pictures: Path) -> None:
     runs = {gate: watch_records(tiny, pictures, "--gate", gate) for gate in ("compat", "leaf", "scam")}
     numbers = {gate: [v["perplexity"] for v in of_type(records, "verdict")] for gate, records in runs.items()}
@@ -108,6 +109,7 @@ def test_every_retention_is_accepted_and_only_none_runs_full(tiny: Path, clip: P
         assert len(of_type(records, "verdict")) == 30
 
 
+@pytest.mark.slow
 def test_sampling_depends_on_nothing_but_the_seed(tiny: Path, pictures: Path) -> None:
     first, again, other = (watch_records(tiny, pictures, "--temperature", "1.5", "--seed", seed) for seed in (3, 3, 4))
     assert first == again

@@ -14,7 +14,7 @@ TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 HAS_GPU = $(shell nvidia-smi -L >/dev/null 2>&1 && echo 1)
 PIP_TORCH = $(BIN)/pip install --quiet --no-deps $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
 # mypy refuses a folder without Python in it, and git keeps no empty folders.
-TYPED := $(foreach d,livestar deployments router storage training benchmarks tests,$(if $(shell find $(d) -name '*.py' 2>/dev/null),$(d)))
+TYPED := $(foreach d,livestar deployments router storage training benchmarks examples tests,$(if $(shell find $(d) -name '*.py' 2>/dev/null),$(d)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

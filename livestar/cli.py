@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from livestar.session import WatchSession
+    from livestar.types import StreamEvent
     from livestar.view import View
 
 EXIT_FAILED = 1
@@ -55,7 +58,11 @@ err = Console(stderr=True)
 
 
 def main() -> None:
-    """Runs the command; an expected error becomes one line and an exit status, never a traceback."""
+    """Runs the command; an expected error becomes one line and an exit status, never a traceback.
+
+    Being asked to terminate ends like Ctrl-C: streams are closed and their last events written.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except LiveStarError as error:
@@ -150,7 +157,12 @@ def watch(
     ] = None,
     dtype: Annotated[DTypeName, typer.Option(help="Number format of weights and cache.", rich_help_panel="Where")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...", rich_help_panel="Where")] = "auto",
-    trace: Annotated[bool, typer.Option("--trace", help="Write a verdict line for every frame to --output.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU cores to use. Default: all of them.", rich_help_panel="Where")
+    ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Write a verdict for every frame, to --output or else as a line of text.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(help="Write events as JSON lines to this file; - is standard output.", show_default=False),
@@ -160,7 +172,8 @@ def watch(
 
     Example: livestar watch door.mp4 rtsp://camera/yard --model LiveStar_8B --fps 2 --output events.jsonl
 
-    Exit status: 0 when every source ended regularly, 1 when one failed, 2 when the request could not be met.
+    Exit status: 0 when every source ended regularly; 1 when one failed, or had only empty captions; 2 when the request could
+    not be met; 130 when interrupted.
     """
     media = MediaConfig(
         fps=fps, pace=pace, start_s=start, loop=loop, stall_timeout_s=stall_timeout, max_reconnects=max_reconnects
@@ -177,16 +190,18 @@ def watch(
             seed=seed,
         ),
     )
-    from livestar.session import WatchSession, load_checkpoint
+    from livestar.session import WatchSession, check_request, load_checkpoint, share_cores
 
+    check_request(model, stream)
     with _opened(output) as file:
         with _loading() as on_progress:
             checkpoint = load_checkpoint(model, dtype=dtype, device=device, on_progress=on_progress)
         note = checkpoint.model.config.watch.get("note")
         if note is not None:
             err.print(f"note: {note}", style="yellow", markup=False, highlight=False)
-        session = WatchSession(checkpoint, sources, media, stream)
-        with _view(session, is_piped=output == Path("-")) as view:
+        num_workers = share_cores(checkpoint.model, threads or os.cpu_count() or 1)
+        session = WatchSession(checkpoint, sources, media, stream, num_workers=num_workers)
+        with _view(session, is_piped=output == Path("-"), trace=trace) as view:
             is_good = _run(session, view, file, trace=trace)
     if not is_good:
         raise typer.Exit(EXIT_FAILED)
@@ -196,21 +211,29 @@ def _run(session: WatchSession, view: View, file: TextIO | None, *, trace: bool)
     """Moves events from the session to the view and the file; False where a stream failed or never had a caption to say."""
     spoke: set[str] = set()
     only_empty: set[str] = set()
-    is_good = True
-    with session:
-        for event in session.events():
-            view.show(event, session.stats)
-            if event is None:
-                continue
-            if file is not None and (trace or not isinstance(event, Verdict)):
-                _write(file, to_line(event))
-            if isinstance(event, CaptionDone):
+    failed: set[str] = set()
+
+    def take(event: StreamEvent | None) -> None:
+        view.show(event, session.stats)
+        if file is not None and event is not None and (trace or not isinstance(event, Verdict)):
+            _write(file, to_line(event))
+        match event:
+            case CaptionDone():
                 spoke.add(event.stream_id)
-            elif isinstance(event, Notice) and event.code == "empty_caption":
+            case Notice(code="empty_caption"):
                 only_empty.add(event.stream_id)
-            elif isinstance(event, StreamEnded) and event.error is not None:
-                is_good = False
-    return is_good and not only_empty - spoke
+            case StreamEnded(error=str()):
+                failed.add(event.stream_id)
+
+    try:
+        with session:
+            for event in session.events():
+                take(event)
+    except KeyboardInterrupt:
+        for event in session.remaining_events():
+            take(event)
+        raise
+    return not failed and not only_empty - spoke
 
 
 def _write(file: TextIO, line: str) -> None:
@@ -250,10 +273,10 @@ def _loading() -> Iterator[Callable[[int, int], None] | None]:
         yield lambda read, total: progress.update(task, completed=read, total=total)
 
 
-def _view(session: WatchSession, *, is_piped: bool) -> View:
+def _view(session: WatchSession, *, is_piped: bool, trace: bool) -> View:
     if is_piped:
         return PlainView(Console(quiet=True), err)
-    return LiveView(out, session.stream_ids) if out.is_terminal else PlainView(out, err)
+    return LiveView(out, session.stream_ids) if out.is_terminal else PlainView(out, err, trace=trace)
 
 
 @app.command("model-info")

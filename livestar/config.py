@@ -173,6 +173,8 @@ class EngineConfig:
     """Tokens of all streams in one forward pass; what is over waits for the next."""
     max_encode_frames: int = 32
     """Frames of all streams in one pass of the vision tower."""
+    num_workers: int = 1
+    """CPU threads that share out a batch's streams; 1 leaves the cores to torch's own threads."""
 
     def __post_init__(self) -> None:
         _check(self.num_kv_tokens > 0, "num_kv_tokens", self.num_kv_tokens, "give a number of tokens above 0")
@@ -180,3 +182,4 @@ class EngineConfig:
         _check(self.max_streams >= 1, "max_streams", self.max_streams, "give at least 1")
         _check(self.max_batch_tokens >= 1, "max_batch_tokens", self.max_batch_tokens, "give at least 1")
         _check(self.max_encode_frames >= 1, "max_encode_frames", self.max_encode_frames, "give at least 1")
+        _check(self.num_workers >= 1, "num_workers", self.num_workers, "give at least 1")

@@ -20,7 +20,7 @@ from livestar.errors import InvalidConfig
 from livestar.media import FrameQueue, SourceReader, stream_id_for
 from livestar.media.frame_queue import Overflow
 from livestar.model.tokenizer import load_tokenizer
-from livestar.model.weights import load_model
+from livestar.model.weights import load_model, open_checkpoint
 from livestar.types import StreamEnded, StreamId
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SMALL_MODEL_WEIGHTS = 100_000_000
+"""Weights below which a model's operations are too short to split between cores."""
 POLL_S = 0.2
 """Longest wait for an event before the caller gets a turn, in seconds."""
 JOIN_S = 5.0
@@ -62,6 +64,12 @@ def load_checkpoint(
     return Checkpoint(model, load_tokenizer(directory, model.config.language.vocab_size))
 
 
+def check_request(directory: Path, stream: StreamConfig) -> None:
+    """Refuses what cannot work before any weight is read: a damaged checkpoint, a prompt or budget that does not fit."""
+    model, _, _ = open_checkpoint(directory)
+    plan_stream(model.config, load_tokenizer(directory, model.config.language.vocab_size), stream)
+
+
 def resolve_device(name: str) -> torch.device:
     """The torch device of that name; raises `InvalidConfig` where this machine has none such."""
     if name == "auto":
@@ -75,16 +83,42 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def share_cores(model: LiveStarModel, num_cores: int) -> int:
+    """Sets torch's threads for a model on a CPU; returns the workers to give its engine (see `EngineConfig.num_workers`).
+
+    A large model's operations are split between all cores.  A small one's are too short for that, so its streams are split
+    instead, each on one core.
+    """
+    is_small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < SMALL_MODEL_WEIGHTS
+    if model.device.type == "cpu":
+        torch.set_num_threads(1 if is_small else num_cores)
+    return num_cores if is_small else 1
+
+
 class WatchSession:
     """Several sources on one engine, from open to the last event."""
 
-    def __init__(self, checkpoint: Checkpoint, sources: Sequence[str], media: MediaConfig, stream: StreamConfig) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        sources: Sequence[str],
+        media: MediaConfig,
+        stream: StreamConfig,
+        *,
+        num_workers: int = 1,
+    ) -> None:
         """Raises `InvalidConfig` where the stream's settings and the model do not go together."""
         plan = plan_stream(checkpoint.model.config, checkpoint.tokenizer, stream)
         block_size = 16
         capacity = -(-plan.capacity // block_size) * block_size
-        config = EngineConfig(num_kv_tokens=capacity * len(sources), block_size=block_size, max_streams=len(sources))
-        self._loop = EngineLoop(Engine(checkpoint.model, checkpoint.tokenizer, config))
+        config = EngineConfig(
+            num_kv_tokens=capacity * len(sources),
+            block_size=block_size,
+            max_streams=len(sources),
+            num_workers=min(num_workers, len(sources)),
+        )
+        self._engine = Engine(checkpoint.model, checkpoint.tokenizer, config)
+        self._loop = EngineLoop(self._engine)
         self._stream_config = stream
         self.stream_ids: list[StreamId] = []
         self._feeds: list[FrameQueue] = []
@@ -115,7 +149,8 @@ class WatchSession:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for reader in self._readers:
             reader.stop()
-        self._loop.stop()
+        if self._loop.stop():
+            self._engine.shut_down()
         for reader in self._readers:
             if not reader.join(JOIN_S):
                 logger.warning("a source did not stop within %g s; it is left behind", JOIN_S)
@@ -126,6 +161,11 @@ class WatchSession:
         while num_open:
             event = self._loop.next_event(POLL_S)
             num_open -= isinstance(event, StreamEnded)
+            yield event
+
+    def remaining_events(self) -> Iterator[StreamEvent]:
+        """What was still under way when the session was left."""
+        while (event := self._loop.next_event(0)) is not None:
             yield event
 
     @property

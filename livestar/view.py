@@ -50,11 +50,12 @@ class View(Protocol):
 
 
 class PlainView:
-    """One line per caption and ending; notices go to the error stream."""
+    """One line per caption, and per verdict if wanted; notices and endings go to the error stream."""
 
-    def __init__(self, console: Console, errors: Console) -> None:
+    def __init__(self, console: Console, errors: Console, *, trace: bool = False) -> None:
         self._console = console
         self._errors = errors
+        self._trace = trace
 
     def __enter__(self) -> PlainView:
         return self
@@ -63,9 +64,9 @@ class PlainView:
         pass
 
     def show(self, event: StreamEvent | None, stats: EngineStats) -> None:
-        line = _line(event)
+        line = _line(event, trace=self._trace)
         if line is not None:
-            console = self._console if isinstance(event, CaptionDone) else self._errors
+            console = self._console if isinstance(event, CaptionDone | Verdict) else self._errors
             console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -104,7 +105,7 @@ class LiveView:
                     row.caption = printable(event.text)
                 case StreamEnded():
                     row.is_over = True
-        line = _line(event, self._colours)
+        line = _line(event, colours=self._colours)
         if line is not None:
             self._live.console.print(line)
         now = time.monotonic()
@@ -146,8 +147,8 @@ def _verdict_text(verdict: Verdict | None) -> Text:
     return Text(verdict.decision.value, style="bold green" if verdict.decision is Decision.RESPOND else "dim")
 
 
-def _line(event: StreamEvent | None, colours: dict[StreamId, str] | None = None) -> Text | None:
-    """The event as a line of text; None where it is none of a reader's business."""
+def _line(event: StreamEvent | None, *, colours: dict[StreamId, str] | None = None, trace: bool = False) -> Text | None:
+    """The event as a line of text; None where it is none of a reader's business, as verdicts are unless traced."""
     if event is None:
         return None
     style = (colours or {}).get(event.stream_id, "")
@@ -155,6 +156,9 @@ def _line(event: StreamEvent | None, colours: dict[StreamId, str] | None = None)
     match event:
         case CaptionDone():
             return head.append(printable(event.text), style="")
+        case Verdict() if trace:
+            ratio = "" if event.ratio is None else f" {event.ratio:.4f} of {event.threshold:.4f}"
+            return head.append(event.decision.value + ratio, style="dim")
         case Notice():
             return head.append(f"{event.code} x{event.count}: {printable(event.message)}", style="yellow")
         case StreamEnded(error=None):

@@ -73,10 +73,14 @@ class Engine:
             dtype=model.dtype,
             device=model.device,
         )
-        self._runner = Runner(model, self._cache, config.max_streams)
+        self._runner = Runner(model, self._cache, config.max_streams, config.num_workers)
         self._streams: dict[StreamId, StreamState] = {}
         self._num_reserved_blocks = 0
         self._num_frames = self._num_verifications = self._num_captions = self._num_steps = self._num_tokens = 0
+
+    def shut_down(self) -> None:
+        """Ends the engine's workers; it must not be used again."""
+        self._runner.close()
 
     # Streams
 
@@ -193,9 +197,8 @@ class Engine:
         if not due:
             return []
         frames = [stream.waiting for stream in due if stream.waiting is not None]
-        visual = self.model.encode_frames(torch.stack([torch.from_numpy(frame.image) for frame in frames]))
         slots = [self._runner.slot(stream.context.sequence, stream.num_frames) for stream in due]
-        self._runner.store(slots, visual)
+        self._runner.encode(slots, [torch.from_numpy(frame.image) for frame in frames])
         events: list[StreamEvent] = []
         for stream, frame, slot in zip(due, frames, slots, strict=True):
             stream.waiting = None

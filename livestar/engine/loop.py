@@ -145,7 +145,7 @@ class EngineLoop:
     def next_event(self, timeout_s: float) -> StreamEvent | None:
         """The oldest event not yet taken, or None after `timeout_s`."""
         try:
-            return self._outbox.get(timeout=timeout_s)
+            return self._outbox.get(timeout=timeout_s) if timeout_s else self._outbox.get_nowait()
         except queue.Empty:
             return None
 

@@ -1,8 +1,14 @@
-"""Runs one ragged batch through the model.  The only place where tensors of rows are made."""
+"""Runs one ragged batch through the model.  The only place where tensors of rows are made.
+
+On a CPU a batch may be split between workers, each running its share of the streams on one core: threads that meet once a batch
+instead of once an operation.  For small models that is faster, and far less hurt by other work on the machine
+(docs/experiments.md).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 
@@ -11,7 +17,7 @@ from livestar.model.attention.ragged import RaggedBatch
 from livestar.model.attention.sdpa import SdpaAttention
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -21,6 +27,24 @@ if TYPE_CHECKING:
 
 NUM_LIVE_FRAMES = 2
 """Frames of a stream whose visual tokens may still have to be fed: the new one, and the one before if it is pending."""
+
+
+MIN_SPLIT_ROWS = 64
+"""Rows in a batch below which handing half of it to another worker costs more than it saves."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def share_out(costs: Sequence[int], num_shares: int) -> list[list[int]]:
+    """Splits items into at most `num_shares` non-empty shares of about equal cost: indices, the costliest placed first."""
+    shares: list[list[int]] = [[] for _ in range(num_shares)]
+    totals = [0] * num_shares
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        lightest = totals.index(min(totals))
+        shares[lightest].append(i)
+        totals[lightest] += costs[i]
+    return [share for share in shares if share]
 
 
 class Chunk(NamedTuple):
@@ -45,9 +69,11 @@ class ChunkResult(NamedTuple):
 class Runner:
     """The model, its cache, and the visual tokens that wait to be fed."""
 
-    def __init__(self, model: LiveStarModel, cache: KVCache, max_sequences: int) -> None:
+    def __init__(self, model: LiveStarModel, cache: KVCache, max_sequences: int, num_workers: int = 1) -> None:
         self.model = model
         self.cache = cache
+        self._num_workers = num_workers
+        self._pool = ThreadPoolExecutor(num_workers, thread_name_prefix="engine-worker") if num_workers > 1 else None
         config = model.config
         num_lines = max_sequences * NUM_LIVE_FRAMES * config.num_visual_tokens
         self._visual = torch.zeros(num_lines, config.language.hidden_size, dtype=model.dtype, device=model.device)
@@ -60,17 +86,45 @@ class Runner:
         """
         return sequence.index * NUM_LIVE_FRAMES + num_frames % NUM_LIVE_FRAMES
 
-    @torch.inference_mode()
-    def store(self, slots: Sequence[int], visual_tokens: Tensor) -> None:
-        """Keeps frames' visual tokens [n, num_visual_tokens, hidden] until they are fed."""
-        table = self._visual.unflatten(0, (-1, self.model.config.num_visual_tokens))
-        table[torch.tensor(slots, device=table.device)] = visual_tokens.to(table.dtype)
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
-    @torch.inference_mode()
+    def encode(self, slots: Sequence[int], images: Sequence[Tensor]) -> None:
+        """Encodes pictures [S, S, 3] uint8 and keeps their visual tokens in `slots` until they are fed."""
+        self._on_workers(self._encode, list(zip(slots, images, strict=True)), [1] * len(slots))
+
     def run(self, chunks: Sequence[Chunk]) -> list[ChunkResult]:
         """Appends each chunk's rows to its sequence and computes what it asks for."""
         for chunk in chunks:
             self.cache.append(chunk.sequence, len(chunk.rows))
+        costs = [len(chunk.rows) + len(chunk.targets) for chunk in chunks]
+        return self._on_workers(self._run, chunks, costs if sum(costs) >= MIN_SPLIT_ROWS else None)
+
+    def _on_workers(self, run: Callable[[Sequence[T]], list[R]], items: Sequence[T], costs: Sequence[int] | None) -> list[R]:
+        """Runs items in one batch, or in one for each worker, of about equal cost; results in the items' order.
+
+        Items are of different sequences, so that workers write different rows of the cache and of the feature table.
+        """
+        if self._pool is None or costs is None or len(items) == 1:
+            return run(items)
+        shares = share_out(costs, self._num_workers)
+        answers = self._pool.map(run, [[items[i] for i in share] for share in shares])
+        by_item = {
+            i: result for share, results in zip(shares, answers, strict=True) for i, result in zip(share, results, strict=True)
+        }
+        return [by_item[i] for i in range(len(items))]
+
+    @torch.inference_mode()
+    def _encode(self, frames: Sequence[tuple[int, Tensor]]) -> list[None]:
+        table = self._visual.unflatten(0, (-1, self.model.config.num_visual_tokens))
+        visual_tokens = self.model.encode_frames(torch.stack([image for _, image in frames]))
+        table[torch.tensor([slot for slot, _ in frames], device=table.device)] = visual_tokens
+        return [None] * len(frames)
+
+    @torch.inference_mode()
+    def _run(self, chunks: Sequence[Chunk]) -> list[ChunkResult]:
         batch = RaggedBatch.of(self.cache, [c.sequence for c in chunks], [len(c.rows) for c in chunks])
         attention = SdpaAttention(self.cache, batch, self._num_groups)
         embedded = self._embed([row for chunk in chunks for row in chunk.rows])

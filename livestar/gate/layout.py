@@ -26,7 +26,7 @@ class GateLayout(Protocol):
     """What a gate asks of the context."""
 
     keep_captions: bool
-    """Whether a finished clip's caption stays in the context (E.1 of the paper: terminal captions stay visible)."""
+    """Whether a finished clip's caption stays in the context (the paper's section 3.1: terminal captions stay visible)."""
 
     def frame(self, line: Rows, *, is_first: bool) -> Rows:
         """What a frame adds to the context."""

@@ -33,7 +33,7 @@ TASK = "You will describe the video as it comes, and speak only when something c
 
 
 def write_demo_checkpoint(directory: Path, *, seed: int = 0) -> None:
-    """Writes the checkpoint, some 3 MB; the same seed gives the same bytes."""
+    """Writes the checkpoint, some 2 MB; the same seed gives the same bytes."""
     tokenizer = _tokenizer()
     model = LiveStarModel(parse_config(_config(tokenizer.get_vocab_size())))
     generator = torch.Generator().manual_seed(seed)

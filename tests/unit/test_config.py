@@ -41,7 +41,7 @@ BAD: list[tuple[type, str, Any, str]] = [
     *[(EngineConfig, "num_kv_tokens", value, "give a number of tokens above 0") for value in (0, -1)],
     *[
         (EngineConfig, name, value, "give at least 1")
-        for name in ("block_size", "max_streams", "max_batch_tokens", "max_encode_frames")
+        for name in ("block_size", "max_streams", "max_batch_tokens", "max_encode_frames", "num_workers")
         for value in (0, -3)
     ],
 ]

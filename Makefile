@@ -18,7 +18,7 @@ TYPED := $(foreach d,livestar deployments router storage training benchmarks exa
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup hooks watch test test-gpu check format constraints clean
+.PHONY: help setup hooks watch test test-gpu check format bench constraints clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -102,3 +102,7 @@ constraints: $(STAMP) ## Write what .venv holds now to constraints.txt
 clean: ## Remove .venv, the demo checkpoint and what the tools leave behind
 	rm -rf $(VENV) build dist models/demo constraints.new *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+bench: $(STAMP) ## Measure speed and a long life; results go to benchmarks/results
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.long_life

@@ -29,8 +29,8 @@ NUM_LIVE_FRAMES = 2
 """Frames of a stream whose visual tokens may still have to be fed: the new one, and the one before if it is pending."""
 
 
-MIN_SPLIT_ROWS = 64
-"""Rows in a batch below which handing half of it to another worker costs more than it saves."""
+MIN_SPLIT_COST = 2**25
+"""Multiplications in a batch below which handing half of it to another worker costs more than it saves; about 1 ms."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,6 +77,8 @@ class Runner:
         config = model.config
         num_lines = max_sequences * NUM_LIVE_FRAMES * config.num_visual_tokens
         self._visual = torch.zeros(num_lines, config.language.hidden_size, dtype=model.dtype, device=model.device)
+        self._row_cost = sum(p.numel() for p in model.language_model.model.layers.parameters())
+        self._logits_cost = model.language_model.output.weight.numel()
         self._num_groups = config.language.num_heads // config.language.num_kv_heads
 
     def slot(self, sequence: KVSequence, num_frames: int) -> int:
@@ -99,8 +101,11 @@ class Runner:
         """Appends each chunk's rows to its sequence and computes what it asks for."""
         for chunk in chunks:
             self.cache.append(chunk.sequence, len(chunk.rows))
-        costs = [len(chunk.rows) + len(chunk.targets) for chunk in chunks]
-        return self._on_workers(self._run, chunks, costs if sum(costs) >= MIN_SPLIT_ROWS else None)
+        costs = [
+            len(chunk.rows) * self._row_cost + (len(chunk.targets) + (chunk.sampler is not None)) * self._logits_cost
+            for chunk in chunks
+        ]
+        return self._on_workers(self._run, chunks, costs if sum(costs) >= MIN_SPLIT_COST else None)
 
     def _on_workers(self, run: Callable[[Sequence[T]], list[R]], items: Sequence[T], costs: Sequence[int] | None) -> list[R]:
         """Runs items in one batch, or in one for each worker, of about equal cost; results in the items' order.

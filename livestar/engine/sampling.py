@@ -51,12 +51,14 @@ class CaptionSampler:
 
 def sample(logits: Tensor, samplers: Sequence[CaptionSampler]) -> list[int]:
     """The next token of each row of `logits` [n, vocab], which it overwrites; one copy to the host for all."""
-    chosen = []
     for row, sampler in zip(logits, samplers, strict=True):
         sampler.penalise(row)
-        token = sampler.choose(row)
+    if all(sampler.config.temperature == 0 for sampler in samplers):
+        chosen = logits.argmax(-1)
+    else:
+        chosen = torch.stack([sampler.choose(row) for row, sampler in zip(logits, samplers, strict=True)])
+    for token, sampler in zip(chosen, samplers, strict=True):
         sampler.generated[sampler.num_generated] = token
         sampler.num_generated += 1
-        chosen.append(token)
-    tokens: list[int] = torch.stack(chosen).tolist()
+    tokens: list[int] = chosen.tolist()
     return tokens

@@ -58,6 +58,8 @@ def watch_together(
     [
         {"max_batch_tokens": 4096, "block_size": 16, "max_encode_frames": 32},
         {"max_batch_tokens": 60, "block_size": 3, "max_encode_frames": 3},
+        {"num_workers": 2},
+        {"num_workers": 5, "max_batch_tokens": 200},
     ],
 )
 def test_sixteen_streams_together_equal_each_alone(small: Loaded, settings: dict[str, int]) -> None:

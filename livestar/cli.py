@@ -6,6 +6,7 @@ What needs torch or av is imported inside the commands, so that help and shell c
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.text import Text
 
 from livestar import __version__
 from livestar.config import (
@@ -32,7 +34,7 @@ from livestar.config import (
 from livestar.errors import InvalidConfig, InvalidRequest, LiveStarError
 from livestar.records import to_line
 from livestar.types import CaptionDone, Notice, StreamEnded, Verdict
-from livestar.view import LiveView, PlainView
+from livestar.view import LiveView, PlainView, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,10 +65,13 @@ def main() -> None:
     Being asked to terminate ends like Ctrl-C: streams are closed and their last events written.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its number instead
     try:
         app()
     except LiveStarError as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(Text(f"error: {printable(str(error))}", style="red"), soft_wrap=True)
         sys.exit(EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
@@ -192,13 +197,13 @@ def watch(
     )
     from livestar.session import WatchSession, check_request, load_checkpoint, share_cores
 
-    check_request(model, stream)
-    with _opened(output) as file:
+    with _opened(output, sources) as file:
+        check_request(model, stream)
         with _loading() as on_progress:
             checkpoint = load_checkpoint(model, dtype=dtype, device=device, on_progress=on_progress)
         note = checkpoint.model.config.watch.get("note")
         if note is not None:
-            err.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+            err.print(Text(f"note: {printable(str(note))}", style="yellow"), soft_wrap=True)
         num_workers = share_cores(checkpoint.model, threads or os.cpu_count() or 1)
         session = WatchSession(checkpoint, sources, media, stream, num_workers=num_workers)
         with _view(session, is_piped=output == Path("-"), trace=trace) as view:
@@ -248,18 +253,30 @@ def _write(file: TextIO, line: str) -> None:
         ) from error
 
 
-def _opened(path: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
-    """The output file, opened before anything slow is done."""
+@contextlib.contextmanager
+def _opened(path: Path | None, sources: list[str]) -> Iterator[TextIO | None]:
+    """The output file, opened before anything slow is done; never one of the sources."""
     if path is None:
-        return contextlib.nullcontext(None)
+        yield None
+        return
     if path == Path("-"):
-        return contextlib.nullcontext(sys.stdout)
+        yield sys.stdout
+        return
+    if any(path.exists() and Path(source).exists() and path.samefile(source) for source in sources):
+        raise InvalidConfig(
+            f"output is {str(path)!r}, which is one of the sources and would be overwritten; choose another --output"
+        )
     try:
-        return path.open("w", encoding="utf-8")
+        file = path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InvalidConfig(
             f"output is {str(path)!r}, which cannot be written ({error.strerror}); choose another --output"
         ) from error
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):  # every line was flushed when it was written, and its failure told then
+            file.close()
 
 
 @contextlib.contextmanager
@@ -282,8 +299,8 @@ def _view(session: WatchSession, *, is_piped: bool, trace: bool) -> View:
 @app.command("model-info")
 def model_info(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a checkpoint.")],
-    memory: Annotated[float, typer.Option(help="Memory to fit into, in GiB.")] = 80.0,
-    kv_tokens: Annotated[int, typer.Option(help="Context budget of a stream, in tokens.")] = 8192,
+    memory: Annotated[float, typer.Option(min=0, max=1e6, help="Memory to fit into, in GiB.")] = 80.0,
+    kv_tokens: Annotated[int, typer.Option(min=1, help="Context budget of a stream, in tokens.")] = 8192,
 ) -> None:
     """Print a model's sizes and token counts, and how many streams fit into a given memory."""
     from livestar.summary import summarise
@@ -303,7 +320,7 @@ def demo_checkpoint(
         write_demo_checkpoint(directory, seed=seed)
     except OSError as error:
         raise InvalidConfig(f"{directory} cannot be written ({error.strerror}); choose another directory") from error
-    out.print(f"{directory}: {NOTE}", highlight=False)
+    out.print(Text(printable(f"{directory}: {NOTE}")), soft_wrap=True)
 
 
 if __name__ == "__main__":

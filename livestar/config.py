@@ -145,6 +145,7 @@ class SamplingConfig:
         _check(
             math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "give 0 (greedy) or more"
         )
+        _check(0 <= self.seed < 2**63, "seed", self.seed, "give a number from 0, below 2^63")
         _check(0 < self.top_p <= 1, "top_p", self.top_p, "give a share above 0, at most 1")
 
 

@@ -71,16 +71,22 @@ def check_request(directory: Path, stream: StreamConfig) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The torch device of that name; raises `InvalidConfig` where this machine has none such."""
+    """The torch device of that name; raises `InvalidConfig` where it is not a CPU or GPU of this machine."""
+    num_gpus = torch.cuda.device_count()
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidConfig(f"device is {name!r}, which this machine cannot use ({reason}); try --device cpu") from error
-    return device
+        return torch.device("cuda" if num_gpus else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise InvalidConfig(f"device is {name!r}; give auto, cuda, cuda:N or --device cpu")
+    if kind == "cuda" and torch.version.cuda is None:
+        raise InvalidConfig(
+            f"device is {name!r}, but this PyTorch was built without CUDA; install a CUDA build or use --device cpu"
+        )
+    if kind == "cuda" and int(index or 0) >= num_gpus:
+        raise InvalidConfig(
+            f"device is {name!r}, but this machine has {num_gpus} usable GPUs; use --device cpu or a lower number"
+        )
+    return torch.device(kind if kind == "cpu" else name)
 
 
 def share_cores(model: LiveStarModel, num_cores: int) -> int:

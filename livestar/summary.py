@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 from rich.table import Table
+from rich.text import Text
 
 from livestar.config import GateConfig, GateName, RetentionConfig, StreamConfig
 from livestar.engine.admission import plan_stream
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import open_checkpoint
+from livestar.view import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +33,7 @@ def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
     tokenizer = load_tokenizer(directory, language.vocab_size)
     num_weights = _count(model)
 
-    table = Table(title=str(directory), show_header=False, title_justify="left")
+    table = Table(title=Text(printable(str(directory))), show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("weights", f"{num_weights:,} in {len(shards)} {'file' if len(shards) == 1 else 'files'}, {_size(num_bytes)}")
@@ -61,7 +63,7 @@ def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
             f"in {str(dtype).removeprefix('torch.')}", _fit(num_weights, config.kv_values_per_token, capacity, dtype, memory_gib)
         )
     for key, value in config.watch.items():
-        table.add_row(f"its own {key}", str(value).strip())
+        table.add_row(Text(printable(f"its own {key}")), Text(printable(str(value))))
     return table
 
 

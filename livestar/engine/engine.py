@@ -22,7 +22,7 @@ from livestar.cache.kv_cache import KVCache
 from livestar.engine.admission import plan_stream
 from livestar.engine.context import StreamContext
 from livestar.engine.runner import Chunk, ChunkResult, Runner
-from livestar.engine.sampling import CaptionSampler
+from livestar.engine.sampling import DAMAGED, CaptionSampler
 from livestar.engine.scheduler import Demand, schedule
 from livestar.engine.stream import StreamState, watch_frame
 from livestar.engine.work import Generate, Score, Work
@@ -218,11 +218,11 @@ class Engine:
         if isinstance(work.request, Score):
             self._num_verifications += 1
             if not math.isfinite(work.nll):
-                return [
-                    self._end(stream, EngineFailed(f"the model's output is {work.nll}; its weights are damaged or need float32"))
-                ]
+                return [self._end(stream, _damaged())]
             return self._advance(stream, _perplexity(work.nll, len(work.request.fork.targets)))
         assert result.token is not None
+        if result.token == DAMAGED:
+            return [self._end(stream, _damaged())]
         work.generated.append(result.token)
         if result.token == stream.prompt.stop_id or len(work.generated) == stream.sampler.config.max_new_tokens:
             self._num_captions += 1
@@ -301,6 +301,10 @@ def _chunk(stream: StreamState, grant: int) -> Chunk:
         targets = all_targets[max(start - first_scored, 0) : max(stop - first_scored, 0)]
     wants_token = isinstance(work.request, Generate) and stop == len(work.feed)
     return Chunk(stream.context.sequence, work.feed[start:stop], targets, stream.sampler if wants_token else None)
+
+
+def _damaged() -> EngineFailed:
+    return EngineFailed("the model's output is not a number; its weights are damaged, or need --dtype float32")
 
 
 def _perplexity(nll: float, num_targets: int) -> float:

@@ -41,7 +41,7 @@ class CaptionSampler:
         """A token from one row of logits [vocab]: a scalar int64 tensor."""
         if self.config.temperature == 0:
             return logits.argmax()
-        probabilities = (logits / self.config.temperature).softmax(-1)
+        probabilities = (logits / self.config.temperature).softmax(-1).nan_to_num(1.0)
         if self.config.top_p < 1:
             ranked, order = probabilities.sort(descending=True)
             beyond = ranked.cumsum(-1) - ranked >= self.config.top_p  # the likeliest token always stays
@@ -49,8 +49,13 @@ class CaptionSampler:
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(0)
 
 
+DAMAGED = -1
+"""What `sample` says of a row whose logits are not numbers."""
+
+
 def sample(logits: Tensor, samplers: Sequence[CaptionSampler]) -> list[int]:
     """The next token of each row of `logits` [n, vocab], which it overwrites; one copy to the host for all."""
+    is_sound = logits.sum(-1).isfinite()
     for row, sampler in zip(logits, samplers, strict=True):
         sampler.penalise(row)
     if all(sampler.config.temperature == 0 for sampler in samplers):
@@ -60,5 +65,5 @@ def sample(logits: Tensor, samplers: Sequence[CaptionSampler]) -> list[int]:
     for token, sampler in zip(chosen, samplers, strict=True):
         sampler.generated[sampler.num_generated] = token
         sampler.num_generated += 1
-    tokens: list[int] = chosen.tolist()
+    tokens: list[int] = chosen.where(is_sound, DAMAGED).tolist()
     return tokens

@@ -165,10 +165,13 @@ def load_config(directory: Path) -> ModelConfig:
     path = directory / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidCheckpoint(f"{directory} has no config.json; give the directory of a LiveStar checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} cannot be read: {error}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no config.json" if directory.is_dir() else "is not a directory" if directory.exists() else "does not exist"
+        raise InvalidCheckpoint(f"{directory} {what}; give the directory of a LiveStar checkpoint") from None
+    except OSError as error:
+        raise InvalidCheckpoint(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except ValueError as error:
+        raise InvalidCheckpoint(f"{path} is not JSON ({error}); copy it again from the checkpoint's source") from error
     return parse_config(values, str(path))
 
 

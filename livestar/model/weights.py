@@ -117,12 +117,16 @@ def _plain_name(index: Path, file: str) -> str:
 
 def _open(path: Path) -> safe_open:
     try:
+        with path.open("rb"):  # NOTE: safe_open calls every file that it may not read missing
+            pass
         return safe_open(path, framework="pt", device="cpu")
     except FileNotFoundError:
         raise InvalidCheckpoint(
             f"shard {path.name} is missing from {path.parent}; copy it from the checkpoint's source"
         ) from None
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise InvalidCheckpoint(f"shard {path} cannot be read ({error.strerror}); check its permissions") from error
+    except SafetensorError as error:
         raise InvalidCheckpoint(f"shard {path} is damaged ({error}); copy it again from the checkpoint's source") from error
 
 

@@ -82,7 +82,7 @@ def main() -> None:
     longest = engine.model.config.language.max_position_embeddings
     body = "\n".join(
         [
-            f"{args.frames} frames, {num_captions} captions, retention {args.retention}, {args.kv_tokens} tokens, one thread; the "
+            f"{args.frames} frames, {num_captions} captions, retention {args.retention}, {args.kv_tokens} tokens; the "
             "threshold calibrates itself to answer 15 % of the frames.",
             "Time is the process's own CPU time, so that other work on the machine does not count.",
             "",

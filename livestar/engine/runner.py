@@ -78,6 +78,7 @@ class Runner:
         num_lines = max_sequences * NUM_LIVE_FRAMES * config.num_visual_tokens
         self._visual = torch.zeros(num_lines, config.language.hidden_size, dtype=model.dtype, device=model.device)
         self._row_cost = sum(p.numel() for p in model.language_model.model.layers.parameters())
+        self._pair_cost = 2 * config.language.hidden_size * config.language.num_layers
         self._logits_cost = model.language_model.output.weight.numel()
         self._num_groups = config.language.num_heads // config.language.num_kv_heads
 
@@ -101,11 +102,14 @@ class Runner:
         """Appends each chunk's rows to its sequence and computes what it asks for."""
         for chunk in chunks:
             self.cache.append(chunk.sequence, len(chunk.rows))
-        costs = [
-            len(chunk.rows) * self._row_cost + (len(chunk.targets) + (chunk.sampler is not None)) * self._logits_cost
-            for chunk in chunks
-        ]
+        costs = [self._cost(chunk) for chunk in chunks]
         return self._on_workers(self._run, chunks, costs if sum(costs) >= MIN_SPLIT_COST else None)
+
+    def _cost(self, chunk: Chunk) -> int:
+        """Multiplications that a chunk takes, about: its rows' weights and attention, and its logits."""
+        num_logits = len(chunk.targets) + (chunk.sampler is not None)
+        per_row = self._row_cost + chunk.sequence.num_tokens * self._pair_cost
+        return len(chunk.rows) * per_row + num_logits * self._logits_cost
 
     def _on_workers(self, run: Callable[[Sequence[T]], list[R]], items: Sequence[T], costs: Sequence[int] | None) -> list[R]:
         """Runs items in one batch, or in one for each worker, of about equal cost; results in the items' order.

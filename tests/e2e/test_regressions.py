@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import RECIPES, write_checkpoint
+from tests.checkpoints import RECIPES, write_checkpoint, write_shards
 from tests.e2e.command import SCRIPT, environment
-from tests.checkpoints import write_shards
 from tests.e2e.test_bad_input import tensors_of
 from tests.integration.media.clips import make_clip, make_sound
 

@@ -42,6 +42,7 @@ def make_clip(
     """Write a video; `times_ms` gives each frame's own time, `tags` are the track's."""
     with av.open(str(path), "w", format=format, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.options = {"g": str(gop)}
@@ -61,6 +62,7 @@ def make_sound(path: Path, codec: str) -> Path:
     """Write one second of silence."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=8000)
+        assert isinstance(stream, av.AudioStream)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
         frame.rate = 8000
         container.mux(stream.encode(frame))

@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
@@ -54,7 +54,7 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 
 @contextmanager
-def in_thread(target: object, *args: object) -> Iterator[threading.Event]:
+def in_thread(target: Callable[..., object], *args: object) -> Iterator[threading.Event]:
     """Run `target(*args, stop)` beside the test; the event that is yielded, and the end of the context, stop it."""
     stop = threading.Event()
 

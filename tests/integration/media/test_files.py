@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import av
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from livestar.config import MediaConfig
+from livestar.config import MediaConfig, Pace
 from livestar.errors import InvalidConfig, SourceError, SourceNotFound, SourceTruncated, SourceUnreadable
 from livestar.media import FrameQueue, SourceReader
 from tests.integration.media.clips import QUARTERS, cut, damage, make_clip, make_sound, picture, quarters, turn
@@ -80,7 +82,9 @@ def test_a_frame_is_the_rgb_picture_resized_as_published(tmp_path: Path) -> None
     ],
     ids=["upright", "90 clockwise", "180", "90 counterclockwise", "mirrored", "upside down"],
 )
-def test_a_turned_clip_is_shown_upright(tmp_path: Path, matrix: tuple[int, int, int, int], turned: object) -> None:
+def test_a_turned_clip_is_shown_upright(
+    tmp_path: Path, matrix: tuple[int, int, int, int], turned: Callable[..., NDArray[np.int64]]
+) -> None:
     clip = make_clip(tmp_path / "x.mp4", num_frames=3)
     turn(clip, matrix)
     expected = turned(np.array(QUARTERS))
@@ -164,12 +168,12 @@ def test_real_time_drops_what_nobody_took_and_counts_it(tmp_path: Path) -> None:
     reader.start()
     assert reader.join(10.0)
     assert queue.num_dropped == 23
-    assert [queue.poll().index, queue.poll().index] == [24, 25]
+    assert [frame.index for frame in (queue.poll(), queue.poll()) if frame is not None] == [24, 25]
     assert queue.is_finished
 
 
 @pytest.mark.parametrize("pace", ["realtime", "fast"])
-def test_a_stop_is_prompt_while_the_reader_waits(tmp_path: Path, pace: str) -> None:
+def test_a_stop_is_prompt_while_the_reader_waits(tmp_path: Path, pace: Pace) -> None:
     clip = make_clip(tmp_path / "x.mp4", num_frames=250)
     filled = threading.Event()
     queue = FrameQueue(1, overflow="drop_oldest" if pace == "realtime" else "block", on_change=filled.set)

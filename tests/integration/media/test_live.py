@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -40,7 +41,7 @@ CAMERAS = {
     "rtmp": (RtmpHandler, "rtmp://{}/app/room"),
     "motion jpeg": (MotionJpegHandler, "http://user:secret@{}/video.cgi?token=secret"),
 }
-QUICK = {"reconnect_backoff_s": 0.05, "stall_timeout_s": 1.0, "open_timeout_s": 5.0}
+QUICK: dict[str, Any] = {"reconnect_backoff_s": 0.05, "stall_timeout_s": 1.0, "open_timeout_s": 5.0}
 
 
 def enough(num_frames: int) -> Callable[[Watched], bool]:
@@ -100,7 +101,13 @@ def test_a_live_source_that_never_comes_back_is_given_up_after_so_many_attempts(
     server = PlayServer(handler, 20)
     with serving(server):
         uri = address.format(server.address)
-        went = threading.Thread(target=lambda: time.sleep(0.4) or server.shutdown() or server.socket.close())
+
+        def go_away() -> None:
+            time.sleep(0.4)
+            server.shutdown()
+            server.socket.close()
+
+        went = threading.Thread(target=go_away)
         went.start()
         watched = watch(uri, fps=5, pace="realtime", max_reconnects=3, **QUICK)
         went.join()

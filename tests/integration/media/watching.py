@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from livestar.config import MediaConfig
+from livestar.config import MediaConfig, Pace
 from livestar.errors import LiveStarError
 from livestar.media import FrameQueue, ReaderStats, SourceReader
 from livestar.types import Frame
@@ -41,8 +42,8 @@ def watch(
     timeout_s: float = 30.0,
     image_size: int = 32,
     fps: float = 1.0,
-    pace: str = "fast",
-    **settings: object,
+    pace: Pace = "fast",
+    **settings: Any,
 ) -> Watched:
     """Watch until the source ends or `until` is content; fail where neither happens in time."""
     changed = threading.Event()

@@ -5,7 +5,7 @@ VENV ?= .venv
 TORCH_INDEX_URL ?=
 MODEL ?= models/demo
 VIDEO ?= livestar/assets/french_gp_1906.ogv
-WATCH_ARGS ?= --max-new-tokens 24
+WATCH_ARGS ?= --fps 2 --max-new-tokens 24
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin

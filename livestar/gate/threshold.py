@@ -13,6 +13,8 @@ DEFAULT_THRESHOLD = 1.03
 
 CALIBRATION_WINDOW = 256
 """Verifications that a calibrated threshold remembers; at one frame per second some four minutes."""
+CALIBRATION_STEP = 0.01
+"""How far one verification moves the share that a calibrated threshold aims at."""
 MIN_CALIBRATION = 16
 """Verifications before a calibrated threshold leaves `DEFAULT_THRESHOLD`."""
 
@@ -41,10 +43,15 @@ class FixedThreshold:
 
 
 class RateThreshold:
-    """Calibrates itself to a response rate: the quantile of recent ratios that this share of them exceeded."""
+    """Calibrates itself to a response rate: a quantile of recent ratios, corrected by how often it was exceeded.
+
+    Which ratios come depends on the threshold, since a response begins a new reference.  So the quantile that is aimed at
+    moves against the error (adaptive conformal inference, Gibbs and Candes 2021): in the long run the rate is the one asked for.
+    """
 
     def __init__(self, response_rate: float) -> None:
         self.response_rate = response_rate
+        self._aim = response_rate
         self._ratios: deque[float] = deque(maxlen=CALIBRATION_WINDOW)
 
     @property
@@ -52,12 +59,14 @@ class RateThreshold:
         if len(self._ratios) < MIN_CALIBRATION:
             return DEFAULT_THRESHOLD
         ranked = sorted(self._ratios)
-        place = (1 - self.response_rate) * (len(ranked) - 1)
+        place = (1 - self._aim) * (len(ranked) - 1)
         below = int(place)
         above = min(below + 1, len(ranked) - 1)
         return ranked[below] + (place - below) * (ranked[above] - ranked[below])
 
     def observe(self, ratio: float) -> None:
+        error = self.response_rate - (ratio > self.value)
+        self._aim = min(1.0, max(0.0, self._aim + CALIBRATION_STEP * error))
         self._ratios.append(ratio)
 
 

@@ -77,5 +77,19 @@ def test_a_calibrated_threshold_lies_among_the_ratios_it_remembers(rate: float, 
         threshold.observe(ratio)
     recent = ratios[-CALIBRATION_WINDOW:]
     assert min(recent) <= threshold.value <= max(recent)
-    above = sum(ratio > threshold.value for ratio in recent)
-    assert above <= rate * (len(recent) - 1) + 1 + 1e-6
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.15, 0.4])
+def test_calibration_meets_its_rate_where_ratios_depend_on_the_responses(rate: float) -> None:
+    """As in a stream: the ratio grows with the age of the caption, and a response begins anew."""
+    chance = random.Random(3)
+    threshold = RateThreshold(rate)
+    num_responses, age = 0, 0
+    for _ in range(6000):
+        age += 1
+        ratio = (1 + 0.02 * min(age, 20)) * chance.lognormvariate(0.0, 0.05)
+        responds = ratio > threshold.value
+        threshold.observe(ratio)
+        num_responses += responds
+        age = 0 if responds else age
+    assert num_responses / 6000 == pytest.approx(rate, rel=0.1)

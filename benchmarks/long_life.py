@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
@@ -24,7 +25,46 @@ from livestar.model.demo import write_demo_checkpoint
 from livestar.session import load_checkpoint, share_cores
 from livestar.types import CaptionDone, Frame, StreamEnded, StreamId
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
 STREAM = StreamId("s")
+
+
+class Life(NamedTuple):
+    """What a stream's life was like, frame by frame."""
+
+    milliseconds: list[float]
+    """The process's CPU time."""
+    mebibytes: list[float]
+    contexts: list[int]
+    """Tokens in the context."""
+    num_captions: int
+
+
+def live(engine: Engine, footage: Sequence[NDArray[np.uint8]], num_frames: int) -> Life:
+    """Watches `num_frames` pictures, going over the footage again and again."""
+    process = psutil.Process()
+    life = Life([], [], [], 0)
+    num_captions = 0
+    for number in range(1, num_frames + 1):
+        started = time.process_time()
+        engine.push(STREAM, Frame(number, float(number), footage[number % len(footage)]))
+        while engine.has_work:
+            for event in engine.step():
+                if isinstance(event, StreamEnded):
+                    raise SystemExit(f"the stream ended at frame {number}: {event.error}")
+                num_captions += isinstance(event, CaptionDone)
+        life.milliseconds.append(1000 * (time.process_time() - started))
+        life.mebibytes.append(process.memory_info().rss / 2**20)
+        life.contexts.append(engine.num_context_tokens(STREAM))
+        if number % max(1, num_frames // 20) == 0:
+            recent = statistics.fmean(life.milliseconds[-100:])
+            print(f"{number} frames, {life.mebibytes[-1]:.0f} MiB, {recent:.1f} ms a frame", flush=True)
+    return life._replace(num_captions=num_captions)
 
 
 def main() -> None:
@@ -49,25 +89,7 @@ def main() -> None:
     footage = load_footage(76, checkpoint.model.config.vision.image_size)
     engine = Engine(checkpoint.model, checkpoint.tokenizer, EngineConfig(num_kv_tokens=2 * args.kv_tokens))
     engine.open(STREAM, config)
-    process = psutil.Process()
-    milliseconds: list[float] = []
-    mebibytes: list[float] = []
-    contexts: list[int] = []
-    num_captions = 0
-    for number in range(1, args.frames + 1):
-        started = time.process_time()
-        engine.push(STREAM, Frame(number, float(number), footage[number % len(footage)]))
-        while engine.has_work:
-            for event in engine.step():
-                if isinstance(event, StreamEnded):
-                    raise SystemExit(f"the stream ended at frame {number}: {event.error}")
-                num_captions += isinstance(event, CaptionDone)
-        milliseconds.append(1000 * (time.process_time() - started))
-        mebibytes.append(process.memory_info().rss / 2**20)
-        contexts.append(engine.num_context_tokens(STREAM))
-        if number % max(1, args.frames // 20) == 0:
-            print(f"{number} frames, {mebibytes[-1]:.0f} MiB, {statistics.fmean(milliseconds[-100:]):.1f} ms a frame", flush=True)
-
+    milliseconds, mebibytes, contexts, num_captions = live(engine, footage, args.frames)
     tenth = args.frames // 10
     rows = []
     for place in range(10):

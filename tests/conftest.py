@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 TIERS = frozenset({"unit", "integration", "gpu", "e2e"})
 THREAD_GRACE_S = 2.0
@@ -38,13 +39,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a GPU test where there is no CUDA; fail it there when LIVESTAR_REQUIRE_GPU=1."""
     if item.get_closest_marker("gpu") is None:
         return
-    import torch  # only GPU tests need it
-
     if torch.cuda.is_available():
         return
     if os.environ.get("LIVESTAR_REQUIRE_GPU") == "1":
         pytest.fail("LIVESTAR_REQUIRE_GPU=1, but torch finds no CUDA device", pytrace=False)
     pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products lose by more threads, by a factor where other processes want the cores too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

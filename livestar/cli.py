@@ -6,6 +6,7 @@ What needs torch or av is imported inside the commands, so that help and shell c
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import logging
 import os
@@ -13,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
+from urllib.parse import unquote, urlsplit
 
 import typer
 from rich.console import Console
@@ -48,6 +50,8 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 """What was asked for cannot be."""
 EXIT_INTERRUPTED = 130
+READ_SUFFIXES = {".json", ".safetensors", ".model", ".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+"""What files of a model and pictures of a folder end with."""
 
 app = typer.Typer(
     help="Watch live video with a streaming video language model that speaks only when something changed.",
@@ -70,6 +74,11 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its number instead
     try:
         app()
+        sys.stdout.flush()
+    except OSError as error:  # of printing; every other is named where it arises
+        sys.stdout = None  # Python would try again when it exits
+        err.print(Text(f"error: standard output cannot be written: {error.strerror}", style="red"), soft_wrap=True)
+        sys.exit(EXIT_FAILED)
     except LiveStarError as error:
         err.print(Text(f"error: {printable(str(error))}", style="red"), soft_wrap=True)
         sys.exit(EXIT_USAGE if isinstance(error, InvalidRequest) else EXIT_FAILED)
@@ -197,8 +206,9 @@ def watch(
     )
     from livestar.session import WatchSession, check_request, load_checkpoint, share_cores
 
-    with _opened(output, sources) as file:
-        check_request(model, stream)
+    _check_output(output, [*sources, str(model)])
+    check_request(model, stream)
+    with _opened(output) as file:
         with _loading() as on_progress:
             checkpoint = load_checkpoint(model, dtype=dtype, device=device, on_progress=on_progress)
         note = checkpoint.model.config.watch.get("note")
@@ -253,30 +263,66 @@ def _write(file: TextIO, line: str) -> None:
         ) from error
 
 
+def _would_overwrite(path: Path, name: str) -> bool:
+    """Whether `path` is the file `name`, or a file of a kind that is read in the folder `name`."""
+    try:
+        source = Path(unquote(urlsplit(name).path) if name.lower().startswith("file:") else name)
+        is_inside = path.suffix.lower() in READ_SUFFIXES and source.resolve() in path.resolve().parents
+        return path.exists() and source.exists() and (is_inside or path.samefile(source))
+    except (OSError, ValueError):  # no name of a file
+        return False
+
+
+def _check_output(path: Path | None, read: list[str]) -> None:
+    """Refuses an output that cannot be written, or that would overwrite something that is read."""
+    if path is None:
+        return
+    if path == Path("-"):
+        if sys.stdout is None:
+            raise InvalidConfig("output is '-', but standard output is closed; choose another --output")
+        return
+    if any(_would_overwrite(path, name) for name in read):
+        raise InvalidConfig(
+            f"output is {str(path)!r}, which is one of the sources or of the model's files and would be overwritten; "
+            "choose another --output"
+        )
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InvalidConfig(f"output is {str(path)!r}, which is no file that can be written; choose another --output")
+
+
 @contextlib.contextmanager
-def _opened(path: Path | None, sources: list[str]) -> Iterator[TextIO | None]:
-    """The output file, opened before anything slow is done; never one of the sources."""
+def _opened(path: Path | None) -> Iterator[TextIO | None]:
+    """The output file, emptied and locked; standard output in UTF-8 for `-`."""
     if path is None:
         yield None
         return
     if path == Path("-"):
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
         yield sys.stdout
         return
-    if any(path.exists() and Path(source).exists() and path.samefile(source) for source in sources):
-        raise InvalidConfig(
-            f"output is {str(path)!r}, which is one of the sources and would be overwritten; choose another --output"
-        )
     try:
-        file = path.open("w", encoding="utf-8", errors="backslashreplace")
+        file = path.open("a", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InvalidConfig(
             f"output is {str(path)!r}, which cannot be written ({error.strerror}); choose another --output"
         ) from error
     try:
+        _claim(file, path)
         yield file
     finally:
         with contextlib.suppress(OSError):  # every line was flushed when it was written, and its failure told then
             file.close()
+
+
+def _claim(file: TextIO, path: Path) -> None:
+    """Empties a file that no other process writes; a pipe or device is taken as it is."""
+    if path.is_file():
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InvalidConfig(f"output is {str(path)!r}, which another process is writing; choose another --output") from error
+        file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -311,7 +357,7 @@ def model_info(
 @app.command("demo-checkpoint")
 def demo_checkpoint(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it; made if it is not there.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same weights.")] = 0,
 ) -> None:
     """Write a small checkpoint with random weights, to try the system without a trained model."""
     from livestar.model.demo import NOTE, write_demo_checkpoint

@@ -17,6 +17,10 @@ RetentionName = Literal["none", "window", "peak-end", "peak-end-code", "peak-end
 DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+MAX_SECONDS = 366 * 86_400
+"""Longest position in a source, in seconds."""
+
+
 def _check(ok: bool, name: str, value: object, remedy: str) -> None:
     if not ok:
         raise InvalidConfig(f"{name} is {value!r}; {remedy}")
@@ -53,14 +57,19 @@ class MediaConfig:
     """Largest picture to decode, in pixels; a larger one is refused unread."""
 
     def __post_init__(self) -> None:
-        _check(math.isfinite(self.fps) and 0 < self.fps <= 240, "fps", self.fps, "give frames per second above 0, at most 240")
+        _check(0.001 <= self.fps <= 240, "fps", self.fps, "give frames per second above 0: 0.001 to 240")
         _check_choice("pace", self.pace, Pace)
         _check(self.max_queued_frames >= 1, "max_queued_frames", self.max_queued_frames, "give at least 1")
-        _check(math.isfinite(self.start_s) and self.start_s >= 0, "start_s", self.start_s, "give seconds from 0")
-        _check(self.open_timeout_s > 0, "open_timeout_s", self.open_timeout_s, "give seconds above 0")
-        _check(self.stall_timeout_s > 0, "stall_timeout_s", self.stall_timeout_s, "give seconds above 0")
+        _check(0 <= self.start_s <= MAX_SECONDS, "start_s", self.start_s, "give seconds from 0, at most a year")
+        _check(0 < self.open_timeout_s <= 86_400, "open_timeout_s", self.open_timeout_s, "give seconds above 0, at most a day")
+        _check(0 < self.stall_timeout_s <= 86_400, "stall_timeout_s", self.stall_timeout_s, "give seconds above 0, at most a day")
         _check(self.max_reconnects >= 0, "max_reconnects", self.max_reconnects, "give 0 or more")
-        _check(self.reconnect_backoff_s > 0, "reconnect_backoff_s", self.reconnect_backoff_s, "give seconds above 0")
+        _check(
+            0 < self.reconnect_backoff_s <= 86_400,
+            "reconnect_backoff_s",
+            self.reconnect_backoff_s,
+            "give seconds above 0, at most a day",
+        )
         _check(self.max_pixels > 0, "max_pixels", self.max_pixels, "give a number of pixels above 0")
 
 
@@ -174,6 +183,8 @@ class EngineConfig:
     """Tokens of all streams in one forward pass; what is over waits for the next."""
     max_encode_frames: int = 32
     """Frames of all streams in one pass of the vision tower."""
+    max_held_steps: int = 4
+    """Steps that new frames may wait, while captions are being decoded, to be encoded and verified together."""
     num_workers: int = 1
     """CPU threads that share out a batch's streams; 1 leaves the cores to torch's own threads."""
 
@@ -183,4 +194,5 @@ class EngineConfig:
         _check(self.max_streams >= 1, "max_streams", self.max_streams, "give at least 1")
         _check(self.max_batch_tokens >= 1, "max_batch_tokens", self.max_batch_tokens, "give at least 1")
         _check(self.max_encode_frames >= 1, "max_encode_frames", self.max_encode_frames, "give at least 1")
+        _check(self.max_held_steps >= 0, "max_held_steps", self.max_held_steps, "give 0 or more")
         _check(self.num_workers >= 1, "num_workers", self.num_workers, "give at least 1")

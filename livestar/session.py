@@ -146,9 +146,10 @@ class WatchSession:
             )
 
     def __enter__(self) -> Self:
+        for stream_id, feed in zip(self.stream_ids, self._feeds, strict=True):
+            self._loop.admit(stream_id, self._stream_config, feed)
         self._loop.start()
-        for stream_id, feed, reader in zip(self.stream_ids, self._feeds, self._readers, strict=True):
-            self._loop.open(stream_id, self._stream_config, feed).result()
+        for reader in self._readers:
             reader.start()
         return self
 
@@ -165,7 +166,10 @@ class WatchSession:
         """Events of all streams in order, until every stream has ended; None when there was none for a while."""
         num_open = len(self.stream_ids)
         while num_open:
+            was_over = self._loop.is_over
             event = self._loop.next_event(POLL_S)
+            if event is None and was_over:
+                return
             num_open -= isinstance(event, StreamEnded)
             yield event
 

@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from livestar.types import StreamEvent, StreamId
 
 REFRESH_HZ = 8
+WIDE = 70
+"""Columns from which on the table shows the ratio beside the caption."""
+MAX_CAPTION_LINES = 3
+"""Terminal lines that a caption above the table may take."""
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 
 
 def clock(time_s: float) -> str:
     """Media time as h:mm:ss.t."""
-    minutes, seconds = divmod(max(time_s, 0.0), 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02d}:{seconds:04.1f}"
+    tenths = round(max(time_s, 0.0) * 10)
+    minutes, tenths = divmod(tenths, 600)
+    return f"{minutes // 60}:{minutes % 60:02d}:{tenths / 10:04.1f}"
 
 
 def printable(text: str) -> str:
@@ -107,6 +111,7 @@ class LiveView:
                     row.is_over = True
         line = _line(event, colours=self._colours)
         if line is not None:
+            line.truncate(MAX_CAPTION_LINES * self._live.console.width, overflow="ellipsis")
             self._live.console.print(line)
         now = time.monotonic()
         if now - self._drawn >= 1 / REFRESH_HZ or isinstance(event, StreamEnded):
@@ -114,21 +119,30 @@ class LiveView:
             self._live.update(Group(self._table(), self._footer(stats, now)))
 
     def _table(self) -> Table:
+        """A row for each stream, as many as half the terminal holds, those still watched first."""
+        console = self._live.console
+        is_wide = console.width >= WIDE
         table = Table(expand=True, show_edge=False)
-        table.add_column("stream", no_wrap=True)
+        table.add_column("stream", no_wrap=True, max_width=console.width // 4)
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("verdict", no_wrap=True)
-        table.add_column("ratio", justify="right", no_wrap=True)
+        if is_wide:
+            table.add_column("ratio", justify="right", no_wrap=True)
         table.add_column("caption", ratio=1, no_wrap=True, overflow="ellipsis")
-        for stream_id, row in self._rows.items():
+        rows = sorted(self._rows.items(), key=lambda item: item[1].is_over)
+        most = max(1, console.height // 2 - 3)
+        for stream_id, row in rows[:most]:
             verdict = row.verdict
+            ratio = "" if verdict is None or verdict.ratio is None else f"{verdict.ratio:.3f} / {verdict.threshold:.3f}"
             table.add_row(
                 Text(printable(stream_id), style=self._colours[stream_id]),
                 "" if verdict is None else clock(verdict.time_s),
                 Text("ended", style="dim") if row.is_over else _verdict_text(verdict),
-                "" if verdict is None or verdict.ratio is None else f"{verdict.ratio:.3f} / {verdict.threshold:.3f}",
+                *([ratio] if is_wide else []),
                 Text(row.caption),
             )
+        if len(rows) > most:
+            table.add_row(Text(f"and {len(rows) - most} more", style="dim"))
         return table
 
     def _footer(self, stats: EngineStats, now: float) -> Text:

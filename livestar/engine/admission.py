@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from livestar.model.prompt import Rows
     from livestar.model.tokenizer import Tokenizer
     from livestar.retention.base import Retention
+
+DEFAULT_GATE: GateName = "compat"
+"""The gate that the published weights were shown with."""
 
 DEFAULT_KV_TOKENS = 8192
 """Context budget where none is given: the published 8 K."""
@@ -48,7 +52,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     """Settles a stream.  Raises `InvalidConfig` where its prompt, budget and the model's longest context do not go together."""
     gate = resolve_gate(config.gate, model.watch)
     prompt = make_prompt(model, tokenizer)
-    layout = make_layout(gate.name or "compat", prompt, gate.keep_captions)
+    layout = make_layout(gate.name or DEFAULT_GATE, prompt, gate.keep_captions)
     opening = prompt.opening(config.prompt)
     headroom = longest_fork(prompt, layout, config.sampling.max_new_tokens)
     room = model.language.max_position_embeddings - headroom
@@ -60,7 +64,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     if room < least:
         raise InvalidConfig(
             f"max_new_tokens is {config.sampling.max_new_tokens}; of {positions} positions that leaves {max(room, 0)} "
-            f"for the context, which needs {least}: lower --max-new-tokens"
+            f"for the context, which needs {least}: lower --max-new-tokens or shorten --prompt"
         )
     budget = min(DEFAULT_KV_TOKENS, room) if config.retention.kv_tokens is None else config.retention.kv_tokens
     if budget > room:
@@ -90,13 +94,12 @@ def resolve_gate(config: GateConfig, watch: Mapping[str, object]) -> GateConfig:
     """Fills what is not given from the checkpoint's `livestar` section.  A threshold belongs to its gate: another gate than the
     checkpoint's does not take it over."""
     name = _choice(watch, "gate")
-    threshold = watch.get("threshold")
-    if threshold is not None and not isinstance(threshold, int | float):
-        raise InvalidCheckpoint(f"config.json: livestar: threshold is {threshold!r}; expected a number")
+    threshold = _ratio(watch, "threshold")
     if config.name is None and name is not None:
         config = replace(config, name=name)
-    if config.threshold is None and config.response_rate is None and threshold is not None and config.name == (name or "compat"):
-        config = replace(config, threshold=float(threshold))
+    is_its_own = (config.name or DEFAULT_GATE) == (name or DEFAULT_GATE)
+    if config.threshold is None and config.response_rate is None and threshold is not None and is_its_own:
+        config = replace(config, threshold=threshold)
     return config
 
 
@@ -111,6 +114,15 @@ def longest_fork(prompt: Prompt, layout: GateLayout, max_new_tokens: int) -> int
         started + len(layout.answer()) + max_new_tokens,
         started + len(layout.reference(line, caption).rows),
     )
+
+
+def _ratio(watch: Mapping[str, object], key: str) -> float | None:
+    value = watch.get(key)
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
+        return float(value)
+    raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected a ratio above 0, such as 1.03")
 
 
 def _text(watch: Mapping[str, object], key: str) -> str | None:

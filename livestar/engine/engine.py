@@ -76,6 +76,7 @@ class Engine:
         self._runner = Runner(model, self._cache, config.max_streams, config.num_workers)
         self._streams: dict[StreamId, StreamState] = {}
         self._num_reserved_blocks = 0
+        self._num_held_steps = 0
         self._num_frames = self._num_verifications = self._num_captions = self._num_steps = self._num_tokens = 0
 
     def shut_down(self) -> None:
@@ -192,10 +193,18 @@ class Engine:
         return events
 
     def _begin_frames(self) -> list[StreamEvent]:
-        """Encodes waiting frames of idle streams in one pass and starts on them."""
-        due = [s for s in self._streams.values() if s.loop is None and s.waiting is not None][: self.config.max_encode_frames]
-        if not due:
+        """Encodes waiting frames of idle streams in one pass and starts on them.
+
+        While captions are decoded, frames are held for a few steps, so that more of them come together: a decoding step costs
+        little, and frames in one batch cost less than the same frames in several.
+        """
+        waiting = [s for s in self._streams.values() if s.loop is None and s.waiting is not None]
+        due = sorted(waiting, key=lambda s: s.started)[: self.config.max_encode_frames]  # served longest ago first
+        is_decoding = any(s.work is not None and s.work.is_decoding for s in self._streams.values())
+        if not due or (is_decoding and self._num_held_steps < self.config.max_held_steps):
+            self._num_held_steps += bool(due)
             return []
+        self._num_held_steps = 0
         frames = [stream.waiting for stream in due if stream.waiting is not None]
         slots = [self._runner.slot(stream.context.sequence, stream.num_frames) for stream in due]
         self._runner.encode(slots, [torch.from_numpy(frame.image) for frame in frames])

@@ -8,7 +8,8 @@ stream has room, and makes one step; with nothing to do it sleeps until somebody
 comes too late is dropped by its feed, before it costs anything.
 
 Bounds: the inbox holds `MAX_COMMANDS`, then `submit` raises `AtCapacity`.  The outbox holds `MAX_EVENTS`, then the engine waits
-for its consumer, since no event may be lost; feeds meanwhile drop or hold back frames, as they were made to.
+for its consumer, since no event may be lost; feeds meanwhile drop or hold back frames, as they were made to.  When it stops, one
+last event of each stream comes on top.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from livestar.errors import AtCapacity, EngineFailed, LiveStarError
+from livestar.errors import AtCapacity, EngineFailed, LiveStarError, StreamNotFound
 from livestar.types import Notice, StreamEnded
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ MAX_COMMANDS = 256
 MAX_EVENTS = 1024
 IDLE_S = 0.5
 """Longest sleep without being woken, in seconds."""
+FULL_S = 0.02
+"""How often to look whether a full outbox has room, in seconds."""
 
 
 class FrameFeed(Protocol):
@@ -73,7 +76,9 @@ class EngineLoop:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._inbox: queue.Queue[Callable[[], None]] = queue.Queue(MAX_COMMANDS)
-        self._outbox: queue.Queue[StreamEvent] = queue.Queue(MAX_EVENTS)
+        self._outbox: queue.Queue[StreamEvent] = queue.Queue()  # bounded by `_publish`, which lets ends through
+        self._is_over = False
+        self._door = threading.Lock()
         self._feeds: dict[StreamId, FrameFeed] = {}
         self._num_dropped: dict[StreamId, int] = {}
         self._wake = threading.Event()
@@ -97,7 +102,10 @@ class EngineLoop:
         self._wake.set()
 
     def submit(self, command: Callable[[], T]) -> Future[T]:
-        """Runs `command` on the loop's thread, between two steps.  Raises `AtCapacity` when too many wait."""
+        """Runs `command` on the loop's thread, between two steps.
+
+        Raises `AtCapacity` when too many wait, `EngineFailed` when the loop is over.
+        """
         future: Future[T] = Future()
 
         def run() -> None:
@@ -109,22 +117,25 @@ class EngineLoop:
             except Exception as error:  # the caller's to handle, on the caller's thread
                 future.set_exception(error)
 
-        try:
-            self._inbox.put_nowait(run)
-        except queue.Full:
-            raise AtCapacity(f"{MAX_COMMANDS} commands wait for the engine; try again") from None
+        with self._door:
+            if self._is_over:
+                raise EngineFailed("the engine has stopped; make a new one")
+            try:
+                self._inbox.put_nowait(run)
+            except queue.Full:
+                raise AtCapacity(f"{MAX_COMMANDS} commands wait for the engine; try again") from None
         self._wake.set()
         return future
 
     def open(self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed) -> Future[None]:
         """Opens a stream that is fed by `feed` until that is finished."""
+        return self.submit(lambda: self.admit(stream_id, config, feed))
 
-        def command() -> None:
-            self._engine.open(stream_id, config)
-            self._feeds[stream_id] = feed
-            self._num_dropped[stream_id] = 0
-
-        return self.submit(command)
+    def admit(self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed) -> None:
+        """As `open`, at once.  For streams that are there from the beginning: only before `start`."""
+        self._engine.open(stream_id, config)
+        self._feeds[stream_id] = feed
+        self._num_dropped[stream_id] = 0
 
     def close(self, stream_id: StreamId) -> Future[None]:
         """Ends a stream at once; its `StreamEnded` comes through the outbox."""
@@ -139,7 +150,7 @@ class EngineLoop:
 
         try:
             self.submit(command)
-        except AtCapacity:
+        except (AtCapacity, EngineFailed):
             logger.warning("a notice of stream %s was dropped: %s", stream_id, message)
 
     def next_event(self, timeout_s: float) -> StreamEvent | None:
@@ -148,6 +159,11 @@ class EngineLoop:
             return self._outbox.get(timeout=timeout_s) if timeout_s else self._outbox.get_nowait()
         except queue.Empty:
             return None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no further event will come; those that came can still be taken."""
+        return self._is_over
 
     @property
     def stats(self) -> EngineStats:
@@ -162,16 +178,20 @@ class EngineLoop:
                 self._wake.clear()
                 if not self._round():
                     self._wake.wait(IDLE_S)
-            error = None
+            reason = "stopped before the source ended"
         except Exception:
             logger.exception("the engine failed")
-            error = EngineFailed("the engine failed; its log has the reason. Please report it")
+            reason = str(EngineFailed("the engine failed; its log has the reason. Please report it"))
         finally:
             self._stop.set()
-        for stream_id, feed in list(self._feeds.items()):
-            feed.cancel()
-            ended = self._engine.close(stream_id)
-            self._finish(ended if error is None else replace(ended, error=str(error)))
+        for stream_id in list(self._feeds):
+            try:
+                ended = self._engine.close(stream_id)
+            except StreamNotFound:  # it ended in the step that failed
+                ended = StreamEnded(stream_id=stream_id, frame=0, time_s=0.0)
+            self._finish(replace(ended, error=reason))
+        with self._door:
+            self._is_over = True
         self._run_commands()  # cancels what nobody will run
 
     def _round(self) -> bool:
@@ -218,6 +238,9 @@ class EngineLoop:
                 self._finish(replace(self._engine.close(stream_id), error=str(error)))
             return True
         if feed.is_finished and self._engine.is_idle(stream_id):
+            self._run_commands()  # the source's last notices
+            if stream_id not in self._feeds:
+                return True
             ended = self._engine.close(stream_id)
             self._finish(ended if feed.error is None else replace(ended, error=str(feed.error)))
             return True
@@ -231,12 +254,10 @@ class EngineLoop:
         self._publish(ended)
 
     def _publish(self, event: StreamEvent) -> None:
-        while True:
-            try:
-                return self._outbox.put(event, timeout=IDLE_S)
-            except queue.Full:
-                if self._stop.is_set():
-                    return logger.warning("stopped with a full outbox; an event of stream %s is lost", event.stream_id)
+        """Hands an event to the consumer; waits while `MAX_EVENTS` are unread, but not to stop.  No event is dropped."""
+        while self._outbox.qsize() >= MAX_EVENTS and not self._stop.wait(FULL_S):
+            pass
+        self._outbox.put(event)
 
     def _notice(self, stream_id: StreamId, code: str, message: str, count: int) -> Notice:
         frame, time_s = self._engine.position(stream_id)

@@ -7,7 +7,7 @@ instead of once an operation.  For small models that is faster, and far less hur
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -119,7 +119,9 @@ class Runner:
         if self._pool is None or costs is None or len(items) == 1:
             return run(items)
         shares = share_out(costs, self._num_workers)
-        answers = self._pool.map(run, [[items[i] for i in share] for share in shares])
+        futures = [self._pool.submit(run, [items[i] for i in share]) for share in shares]
+        wait(futures)  # all of them, before an error of one is raised: nobody writes to the cache any more
+        answers = [future.result() for future in futures]
         by_item = {
             i: result for share, results in zip(shares, answers, strict=True) for i, result in zip(share, results, strict=True)
         }

@@ -41,7 +41,8 @@ class CaptionSampler:
         """A token from one row of logits [vocab]: a scalar int64 tensor."""
         if self.config.temperature == 0:
             return logits.argmax()
-        probabilities = (logits / self.config.temperature).softmax(-1).nan_to_num(1.0)
+        temperature = max(self.config.temperature, MIN_TEMPERATURE)
+        probabilities = ((logits - logits.max()) / temperature).softmax(-1).nan_to_num(1.0)  # NaN: told by `sample`
         if self.config.top_p < 1:
             ranked, order = probabilities.sort(descending=True)
             beyond = ranked.cumsum(-1) - ranked >= self.config.top_p  # the likeliest token always stays
@@ -49,21 +50,21 @@ class CaptionSampler:
         return torch.multinomial(probabilities, 1, generator=self.generator).squeeze(0)
 
 
+MIN_TEMPERATURE = 1e-6
+"""Lower ones are as good as greedy, and would divide by zero in float32."""
 DAMAGED = -1
 """What `sample` says of a row whose logits are not numbers."""
 
 
 def sample(logits: Tensor, samplers: Sequence[CaptionSampler]) -> list[int]:
     """The next token of each row of `logits` [n, vocab], which it overwrites; one copy to the host for all."""
-    is_sound = logits.sum(-1).isfinite()
     for row, sampler in zip(logits, samplers, strict=True):
         sampler.penalise(row)
-    if all(sampler.config.temperature == 0 for sampler in samplers):
-        chosen = logits.argmax(-1)
-    else:
+    best, chosen = logits.max(-1)  # NaN counts as the largest
+    if any(sampler.config.temperature > 0 for sampler in samplers):
         chosen = torch.stack([sampler.choose(row) for row, sampler in zip(logits, samplers, strict=True)])
     for token, sampler in zip(chosen, samplers, strict=True):
         sampler.generated[sampler.num_generated] = token
         sampler.num_generated += 1
-    tokens: list[int] = chosen.where(is_sound, DAMAGED).tolist()
+    tokens: list[int] = chosen.where(best.isfinite(), DAMAGED).tolist()
     return tokens

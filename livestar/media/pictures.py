@@ -44,7 +44,10 @@ def read_picture(path: Path, *, image_size: int, max_pixels: int) -> NDArray[np.
             num_pixels = picture.width * picture.height
             if num_pixels > max_pixels:
                 raise SourceUnreadable(too_large(path.name, picture.width, picture.height, max_pixels))
-            return fit(ImageOps.exif_transpose(picture).convert("RGB"), image_size)
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # converting would cut off what is brighter than 255 of 65,535
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return fit(upright.convert("RGB"), image_size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SourceUnreadable(f"{path.name} is too large a picture; make it smaller") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:

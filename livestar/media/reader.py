@@ -35,6 +35,8 @@ from livestar.types import Frame
 logger = logging.getLogger(__name__)
 
 MAX_BACKOFF_S = 30.0
+MAX_DOUBLINGS = 30
+"""Doublings of the backoff; far beyond `MAX_BACKOFF_S`, and no overflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ class SourceReader:
             self._is_lost = True
             self._on_notice("source_lost", str(loss), 1)
         while self._num_attempts < max_attempts:
-            backoff_s = min(self._config.reconnect_backoff_s * 2**self._num_attempts, MAX_BACKOFF_S)
+            backoff_s = min(self._config.reconnect_backoff_s * 2 ** min(self._num_attempts, MAX_DOUBLINGS), MAX_BACKOFF_S)
             self._num_attempts += 1
             if self._stop.wait(backoff_s):
                 return None

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", int, float, str, bool)
 
+MAX_LAYERS = 1000
+"""Layers that a model may have; more is a damaged file, and would take long to lay out before it is found out."""
+
 NUM_VISUAL_TOKENS = 16
 """Tokens per frame after merging, where config.json has no `num_tome_tokens` (the released code hard-codes it)."""
 
@@ -106,6 +109,11 @@ class _Section:
         return _Section(self.values.get(key), f"{self.path}: {key}")
 
 
+def _check_depth(section: _Section, num_layers: int) -> None:
+    if num_layers > MAX_LAYERS:
+        raise InvalidCheckpoint(f"{section.path}: num_hidden_layers is {num_layers}; expected at most {MAX_LAYERS}")
+
+
 def _vision_config(root: _Section) -> VisionConfig:
     section = root.section("vision_config")
     section.require("hidden_act", "gelu", "gelu")
@@ -124,6 +132,7 @@ def _vision_config(root: _Section) -> VisionConfig:
         layer_norm_eps=section.get("layer_norm_eps", float, 1e-6),
         qkv_bias=section.get("qkv_bias", bool, True),
     )
+    _check_depth(section, config.num_layers)
     if config.hidden_size % config.num_heads:
         raise InvalidCheckpoint(f"{section.path}: hidden_size {config.hidden_size} is not a multiple of {config.num_heads} heads")
     if image_size % (2 * config.patch_size):
@@ -152,6 +161,7 @@ def _language_config(root: _Section) -> LanguageConfig:
         max_position_embeddings=section.get("max_position_embeddings", int),
         bias=section.get("bias", bool, False),
     )
+    _check_depth(section, config.num_layers)
     if config.hidden_size % config.num_heads or config.num_heads % config.num_kv_heads or config.head_dim % 2:
         raise InvalidCheckpoint(
             f"{section.path}: hidden_size {config.hidden_size}, {config.num_heads} heads and {config.num_kv_heads} KV heads "
@@ -164,13 +174,15 @@ def load_config(directory: Path) -> ModelConfig:
     """Reads `directory`/config.json.  Raises `InvalidCheckpoint`, which names the file, the key and what was expected."""
     path = directory / "config.json"
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidCheckpoint(f"{path} is not a file; copy it again from the checkpoint's source")
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         what = "has no config.json" if directory.is_dir() else "is not a directory" if directory.exists() else "does not exist"
         raise InvalidCheckpoint(f"{directory} {what}; give the directory of a LiveStar checkpoint") from None
     except OSError as error:
         raise InvalidCheckpoint(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"{path} is not JSON ({error}); copy it again from the checkpoint's source") from error
     return parse_config(values, str(path))
 

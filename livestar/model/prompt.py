@@ -89,6 +89,8 @@ class Prompt:
         Raises `InvalidConfig` where the task holds a control token, which would break out of its turn.
         """
         task = self.task if task is None else task
+        if not task.isascii() and any("\ud800" <= character <= "\udfff" for character in task):
+            raise InvalidConfig("the prompt is not valid UTF-8; type it again")
         forged = sorted(token for token in self.tokenizer.control_tokens if token in task)
         if forged:
             raise InvalidConfig(f"the prompt contains the control token {forged[0]}; take it out")

@@ -203,7 +203,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"{path} cannot be read: {error}; copy it again from the checkpoint's source") from error
     if not isinstance(value, dict):
         raise InvalidCheckpoint(f"{path} is not a JSON object; copy it again from the checkpoint's source")

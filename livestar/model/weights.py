@@ -104,7 +104,7 @@ def _shards(directory: Path) -> dict[str, list[str]]:
         shards: dict[str, list[str]] = {}
         for name, file in weight_map.items():
             shards.setdefault(_plain_name(index, file), []).append(name)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise InvalidCheckpoint(f"{index} cannot be read: {error}; copy it again from the checkpoint's source") from error
     return shards
 

@@ -223,7 +223,7 @@ BREAKS: list[tuple[Break, tuple[str, ...]]] = [
     (with_half_a_shard, ("model-00001-of-00002.safetensors", "damaged", "copy it again")),
     (with_the_wrong_tokenizer, ("tokenizer", "5000", "do not belong together")),
     (without_config, ("no config.json", "give the directory of a LiveStar checkpoint")),
-    (with_a_config_that_cannot_be_read, ("config.json", "cannot be read")),
+    (with_a_config_that_cannot_be_read, ("config.json", "is not a file")),
     (with_half_a_config, ("config.json", "is not JSON")),
     (without_anything, ("checkpoint", "broken")),
     (as_a_file, ("checkpoint", "broken")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -68,6 +69,7 @@ def test_an_interrupted_watch_writes_how_its_streams_ended(
     assert process.wait(timeout=30) == 130
     last = {record["stream_id"]: record["type"] for record in map(json.loads, output.read_text().splitlines())}
     assert last == {"clip": "end", "clip-2": "end"}
+    assert json.loads(output.read_text().splitlines()[-1])["error"] == "stopped before the source ended"
 
 
 def test_a_full_disk_is_told(tiny: Path, clip: Path) -> None:
@@ -78,6 +80,58 @@ def test_a_source_is_never_overwritten(tiny: Path, clip: Path, tmp_path: Path) -
     mine = Path(shutil.copy(clip, tmp_path / "mine.mp4"))
     assert "one of the sources" in ends_with(2, *watch(tiny, mine, "--output", mine))
     assert mine.read_bytes() == clip.read_bytes()
+
+
+def test_a_source_named_by_a_url_is_never_overwritten(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copy(clip, tmp_path / "mine.mp4"))
+    ends_with(2, *watch(tiny, mine.as_uri(), "--output", mine))
+    assert mine.read_bytes() == clip.read_bytes()
+
+
+def test_a_file_of_the_model_is_never_overwritten(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    directory = with_config(tiny, tmp_path / "m")
+    before = (directory / "config.json").read_bytes()
+    ends_with(2, *watch(directory, clip, "--output", directory / "config.json"))
+    assert (directory / "config.json").read_bytes() == before
+
+
+def test_a_refused_request_leaves_an_old_output_alone(clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "e.jsonl"
+    output.write_text("old\n")
+    ends_with(2, *watch(tmp_path / "nowhere", clip, "--output", output))
+    assert output.read_text() == "old\n"
+
+
+def test_an_output_that_another_process_writes_is_refused(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "e.jsonl"
+    with output.open("w") as taken:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        assert "another process" in ends_with(2, *watch(tiny, clip, "--output", output))
+
+
+def test_a_hundred_sources_with_little_to_say_do_not_block_each_other(tiny: Path, tmp_path: Path) -> None:
+    missing = [tmp_path / f"{number}.mp4" for number in range(1200)]
+    output = tmp_path / "e.jsonl"
+    ends_with(1, *watch(tiny, *missing, "--kv-tokens", "400", "--output", output))
+    assert len(output.read_text().splitlines()) == 1200
+
+
+def test_a_full_standard_output_is_told(tiny: Path, clip: Path) -> None:
+    words = [*SCRIPT, *map(str, watch(tiny, clip))]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=60, env=environment())
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"standard output cannot be written" in done.stderr
+
+
+def test_a_prompt_that_is_not_text_is_refused(tiny: Path, clip: Path) -> None:
+    assert "not valid UTF-8" in ends_with(2, *watch(tiny, clip, "--prompt", os.fsdecode(b"\xff")))
+
+
+@pytest.mark.parametrize("option", ["--fps=1e-300", "--start=1e300", "--stall-timeout=inf"])
+def test_numbers_out_of_all_range_are_refused(tiny: Path, clip: Path, option: str) -> None:
+    ends_with(2, *watch(tiny, clip, option))
 
 
 @pytest.mark.parametrize("device", ["hpu", "meta", "xla", "mps", "cpu:x", "nonsense"])

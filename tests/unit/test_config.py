@@ -34,6 +34,8 @@ BAD: list[tuple[type, str, Any, str]] = [
     *[(RetentionConfig, "num_recent_frames", value, "give at least 1") for value in (0, -1)],
     *[(RetentionConfig, "max_frames", value, "give at least 1") for value in (0, -1)],
     (RetentionConfig, "window_frames", -1, "give 0 or more"),
+    *[(SamplingConfig, "seed", value, "give a number from 0") for value in (-1, 2**63)],
+    (EngineConfig, "max_held_steps", -1, "give 0 or more"),
     *[(SamplingConfig, "max_new_tokens", value, "give 1 to 8192") for value in (0, -1, 8193)],
     *[(SamplingConfig, "repetition_penalty", value, "give a number above 0; 1 is off") for value in (0.0, -1.0, NAN, INF)],
     *[(SamplingConfig, "temperature", value, "give 0 (greedy) or more") for value in (-0.1, NAN, INF)],

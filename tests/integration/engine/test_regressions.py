@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from livestar.config import GateName, RetentionConfig
+from livestar.config import GateConfig, GateName, RetentionConfig, SamplingConfig
+from livestar.engine.admission import resolve_gate
+from livestar.engine.sampling import CaptionSampler, sample
 from livestar.errors import InvalidCheckpoint
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model
@@ -106,3 +108,35 @@ def test_progress_ends_at_all_there_is(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     load_model(write_checkpoint(tmp_path, RECIPES["small"]), on_progress=lambda read, total: calls.append((read, total)))
     assert calls[-1][0] == calls[-1][1]
+
+
+def test_no_stream_is_served_twice_before_another_is_served_once(loaded: Loaded) -> None:
+    engine = loaded.engine(num_kv_tokens=200_000, max_streams=12, max_encode_frames=4)
+    frames = {StreamId(f"s{i}"): iter(video(i, 6, loaded.image_size)) for i in range(12)}
+    for stream_id in frames:
+        engine.open(stream_id, stream_config(threshold=1e9, max_new_tokens=1))
+    seen = dict.fromkeys(frames, 0)
+    while min(seen.values()) < 5:
+        for stream_id, rest in frames.items():
+            if engine.can_push(stream_id) and (frame := next(rest, None)) is not None:
+                engine.push(stream_id, frame)
+        for event in engine.step():
+            seen[event.stream_id] = event.frame
+        assert max(seen.values()) - min(seen.values()) <= 2
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-38, 1e-300])
+def test_a_tiny_temperature_is_nearly_greedy(temperature: float) -> None:
+    sampler = CaptionSampler(SamplingConfig(temperature=temperature, max_new_tokens=8), torch.device("cpu"))
+    logits = torch.zeros(5, 1000)
+    logits[:, 7] = 10
+    assert [sample(row.unsqueeze(0), [sampler])[0] for row in logits] == [7] * 5
+
+
+def test_a_checkpoints_own_threshold_holds_for_its_gate_named_or_not() -> None:
+    assert resolve_gate(GateConfig(), {"threshold": 0.5}).threshold == 0.5
+    assert resolve_gate(GateConfig(name="compat"), {"threshold": 0.5}).threshold == 0.5
+    assert resolve_gate(GateConfig(name="leaf"), {"threshold": 0.5}).threshold is None
+    for bad in (-1, True, float("inf"), "x"):
+        with pytest.raises(InvalidCheckpoint):
+            resolve_gate(GateConfig(), {"threshold": bad})

@@ -16,7 +16,7 @@ import pytest
 from livestar.config import EngineConfig, GateConfig, SamplingConfig, StreamConfig
 from livestar.engine.engine import Engine
 from livestar.engine.loop import MAX_COMMANDS, EngineLoop
-from livestar.errors import AtCapacity, InvalidRequest, SourceStalled, StreamNotFound
+from livestar.errors import AtCapacity, EngineFailed, InvalidRequest, SourceStalled, StreamNotFound
 from livestar.media import FrameQueue
 from livestar.media.frame_queue import Overflow
 from livestar.session import Checkpoint, load_checkpoint
@@ -251,3 +251,29 @@ def test_a_model_that_fails_in_a_step_ends_every_stream_with_an_error(tiny: Path
         assert isinstance(ended, StreamEnded)
         assert "the engine failed" in str(ended.error)
     assert "the engine failed" in caplog.text
+
+
+def test_a_command_for_a_loop_that_is_over_is_refused(checkpoint: Checkpoint) -> None:
+    with running(checkpoint) as loop:
+        pass
+    with pytest.raises(EngineFailed, match="stopped"):
+        loop.submit(lambda: None)
+
+
+def test_stopping_with_unread_events_still_ends_every_stream_at_once(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("livestar.engine.loop.MAX_EVENTS", 3)
+    with running(checkpoint) as loop:
+        for stream_id in (A, B, C):
+            open_feed(loop, stream_id, 20)
+        deadline = time.monotonic() + WAIT_S
+        while loop.stats.num_frames < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        started = time.monotonic()
+        assert loop.stop(WAIT_S)
+        assert time.monotonic() - started < 5
+        events = collect(loop, 3)
+    ends = [event for event in events if isinstance(event, StreamEnded)]
+    assert {event.stream_id for event in ends} == {A, B, C}
+    assert {event.error for event in ends} == {"stopped before the source ended"}

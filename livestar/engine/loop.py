@@ -221,8 +221,8 @@ class EngineLoop:
 
     def _feed(self, stream_id: StreamId, feed: FrameFeed) -> bool:
         """Moves a frame from a feed to its stream, or ends the stream after its last frame."""
-        if not self._engine.can_push(stream_id):
-            return False
+        if stream_id not in self._feeds or not self._engine.can_push(stream_id):
+            return False  # a command that another stream's end let in may have closed it
         frame = feed.poll()
         num_dropped = feed.num_dropped - self._num_dropped[stream_id]
         if num_dropped:

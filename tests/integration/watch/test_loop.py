@@ -277,3 +277,37 @@ def test_stopping_with_unread_events_still_ends_every_stream_at_once(
     ends = [event for event in events if isinstance(event, StreamEnded)]
     assert {event.stream_id for event in ends} == {A, B, C}
     assert {event.error for event in ends} == {"stopped before the source ended"}
+
+
+def test_a_close_that_comes_while_another_stream_ends_disturbs_nobody(checkpoint: Checkpoint) -> None:
+    config = EngineConfig(num_kv_tokens=30000, max_streams=3)
+    loop = EngineLoop(Engine(checkpoint.model, checkpoint.tokenizer, config))
+
+    class ClosesAnother(FrameQueue):
+        """Asks for B to be closed when it is itself found to be finished, as a caller's thread may."""
+
+        asked = False
+
+        @property
+        def is_finished(self) -> bool:
+            if not self.asked:
+                self.asked = True
+                loop.close(B)
+            return super().is_finished
+
+    first = ClosesAnother(4, overflow="block", on_change=loop.wake)
+    first.close()
+    others = [FrameQueue(4, overflow="block", on_change=loop.wake) for _ in range(2)]
+    for stream_id, feed in zip((A, B, C), (first, *others), strict=True):
+        loop.admit(stream_id, CONFIG, feed)
+    loop.start()
+    try:
+        ended = {event.stream_id for event in collect(loop, 2)}
+        assert ended == {A, B}
+        others[1].put(make_frame(1))
+        others[1].close()
+        last = collect(loop, 1)
+        assert [event.error for event in last if isinstance(event, StreamEnded)] == [None]
+        assert any(isinstance(event, Verdict) for event in last)
+    finally:
+        assert loop.stop(WAIT_S)

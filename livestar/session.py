@@ -19,6 +19,7 @@ from livestar.engine.loop import EngineLoop
 from livestar.errors import InvalidConfig
 from livestar.media import FrameQueue, SourceReader, stream_id_for
 from livestar.media.frame_queue import Overflow
+from livestar.model.config import load_config
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model, open_checkpoint
 from livestar.types import StreamEnded, StreamId
@@ -59,9 +60,9 @@ def load_checkpoint(
     Raises `InvalidConfig` for a device that is not there, `InvalidCheckpoint` for a directory that does not hold together.
     """
     place = resolve_device(device)
+    tokenizer = load_tokenizer(directory, load_config(directory).language.vocab_size)  # refused before weights are read
     number = (torch.float32 if place.type == "cpu" else torch.bfloat16) if dtype == "auto" else getattr(torch, dtype)
-    model = load_model(directory, dtype=number, device=place, on_progress=on_progress)
-    return Checkpoint(model, load_tokenizer(directory, model.config.language.vocab_size))
+    return Checkpoint(load_model(directory, dtype=number, device=place, on_progress=on_progress), tokenizer)
 
 
 def check_request(directory: Path, stream: StreamConfig) -> None:

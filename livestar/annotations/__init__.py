@@ -1,0 +1,1 @@
+"""Annotated videos: reading, checking and converting the formats that say what happens when."""

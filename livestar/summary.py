@@ -10,6 +10,7 @@ from rich.text import Text
 
 from livestar.config import GateConfig, GateName, RetentionConfig, StreamConfig
 from livestar.engine.admission import plan_stream
+from livestar.model.config import InternViTConfig
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import open_checkpoint
 from livestar.view import printable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+
+    from livestar.model.config import VisionConfig
 
 GIB = 2**30
 
@@ -39,8 +42,7 @@ def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
     table.add_row("weights", f"{num_weights:,} in {len(shards)} {'file' if len(shards) == 1 else 'files'}, {_size(num_bytes)}")
     table.add_row(
         "vision tower",
-        f"{_count(model.vision_model):,} weights: {vision.num_layers} layers of {vision.hidden_size}, {vision.num_heads} heads, "
-        f"pictures of {vision.image_size} x {vision.image_size} in patches of {vision.patch_size}",
+        f"{_count(model.vision_model):,} weights: {_tower(vision)}",
     )
     table.add_row("projector", f"{_count(model.mlp1):,} weights")
     table.add_row(
@@ -77,6 +79,14 @@ def _fit(num_weights: int, kv_values: int, capacity: int, dtype: torch.dtype, me
         f"weights {_size(weights)}, KV {per_token:,} bytes per token, {_size(per_stream)} per stream of {capacity:,} tokens "
         f"with forks: {num_streams:,} streams in {memory_gib:g} GiB"
     )
+
+
+def _tower(vision: VisionConfig) -> str:
+    pictures = f"pictures of {vision.image_size} x {vision.image_size}"
+    if isinstance(vision, InternViTConfig):
+        layers = f"{vision.num_layers} layers of {vision.hidden_size}, {vision.num_heads} heads"
+        return f"{layers}, {pictures} in patches of {vision.patch_size}"
+    return f"EfficientNet-Lite, {vision.variant}, {pictures} to a map of {vision.grid} x {vision.grid} x {vision.hidden_size}"
 
 
 def _size(num_bytes: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from livestar.errors import InvalidCheckpoint
+from livestar.model.efficientnet import DOWNSCALING, VARIANTS, scaled_stages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +22,19 @@ NUM_VISUAL_TOKENS = 16
 """Tokens per frame after merging, where config.json has no `num_tome_tokens` (the released code hard-codes it)."""
 
 
+INTERN_VIT, EFFICIENTNET_LITE = "intern_vit_6b", "efficientnet_lite"
+"""What `model_type` of `vision_config` may be; the first is the published one's, and the default."""
+
+EFFICIENTNET_IMAGE_SIZE = 256
+"""Side of an EfficientNet-Lite's input where config.json gives none, in pixels."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisionConfig:
+class InternViTConfig:
     """InternViT: a plain pre-norm vision transformer with layer scale."""
 
     hidden_size: int
+    """Width of the map that comes out."""
     intermediate_size: int
     num_layers: int
     num_heads: int
@@ -34,6 +43,35 @@ class VisionConfig:
     patch_size: int
     layer_norm_eps: float
     qkv_bias: bool
+
+    @property
+    def grid(self) -> int:
+        """Side of the map that comes out, in patches."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfficientNetLiteConfig:
+    """EfficientNet-Lite: a small convolutional trunk, frozen."""
+
+    variant: str
+    """lite0 to lite4."""
+    image_size: int
+    """Side of the square input, in pixels."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the map that comes out."""
+        return scaled_stages(self.variant)[-1].width
+
+    @property
+    def grid(self) -> int:
+        """Side of the map that comes out."""
+        return self.image_size // DOWNSCALING
+
+
+VisionConfig = InternViTConfig | EfficientNetLiteConfig
+"""The vision side.  What others need of either is `image_size`, and `grid` and `hidden_size` of the map that comes out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +154,33 @@ def _check_depth(section: _Section, num_layers: int) -> None:
 
 def _vision_config(root: _Section) -> VisionConfig:
     section = root.section("vision_config")
+    kind = section.get("model_type", str, INTERN_VIT)
+    if kind not in (INTERN_VIT, EFFICIENTNET_LITE):
+        raise InvalidCheckpoint(
+            f"{section.path}: model_type is {kind!r}; only {INTERN_VIT!r} and {EFFICIENTNET_LITE!r} are supported"
+        )
+    section.require("num_channels", 3, 3)
+    config = _intern_vit_config(section) if kind == INTERN_VIT else _efficientnet_config(section)
+    root.require("force_image_size", config.image_size, config.image_size)
+    return config
+
+
+def _efficientnet_config(section: _Section) -> EfficientNetLiteConfig:
+    variant = section.get("variant", str)
+    if variant not in VARIANTS:
+        raise InvalidCheckpoint(f"{section.path}: variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
+    image_size = section.get("image_size", int, EFFICIENTNET_IMAGE_SIZE)
+    if image_size % (2 * DOWNSCALING):
+        raise InvalidCheckpoint(f"{section.path}: image_size {image_size} is not a multiple of {2 * DOWNSCALING}")
+    return EfficientNetLiteConfig(variant=variant, image_size=image_size)
+
+
+def _intern_vit_config(section: _Section) -> InternViTConfig:
     section.require("hidden_act", "gelu", "gelu")
     section.require("norm_type", "layer_norm", "layer_norm")
     section.require("qk_normalization", False, False)
-    section.require("num_channels", 3, 3)
     image_size = section.get("image_size", int)
-    root.require("force_image_size", image_size, image_size)
-    config = VisionConfig(
+    config = InternViTConfig(
         hidden_size=section.get("hidden_size", int),
         intermediate_size=section.get("intermediate_size", int),
         num_layers=section.get("num_hidden_layers", int),
@@ -195,7 +253,7 @@ def parse_config(values: object, name: str = "config.json") -> ModelConfig:
     root.require("ps_version", "v2", "v2")
     vision, language = _vision_config(root), _language_config(root)
     num_visual_tokens = root.get("num_tome_tokens", int, NUM_VISUAL_TOKENS)
-    num_shuffled = (vision.image_size // vision.patch_size // 2) ** 2
+    num_shuffled = (vision.grid // 2) ** 2
     if num_shuffled < num_visual_tokens:
         raise InvalidCheckpoint(f"{name}: a frame has {num_shuffled} tokens before merging, fewer than {num_visual_tokens} after")
     if (4 * vision.hidden_size) % language.num_heads:

@@ -1,4 +1,4 @@
-"""InternViT, and what makes a frame's tokens of its output: pixel shuffle and token merging.
+"""InternViT, and what makes a frame's tokens of a tower's output: pixel shuffle and token merging.
 
 Parameter names are those of the checkpoint.  Shapes: B frames, P patches + 1 class token, C width, H heads, D head width.
 """
@@ -12,18 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from livestar.model.config import VisionConfig
+    from collections.abc import Sequence
+
+    from livestar.model.config import InternViTConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and deviation of each colour over ImageNet, of values from 0 to 1."""
 
 
 class Embeddings(nn.Module):
     """Patches, a class token, and learned positions."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
-        num_patches = (config.image_size // config.patch_size) ** 2
+        num_patches = config.grid**2
         self.class_embedding = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.position_embedding = nn.Parameter(torch.zeros(1, num_patches + 1, config.hidden_size))
         self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size)
@@ -38,7 +41,7 @@ class Embeddings(nn.Module):
 class VisionAttention(nn.Module):
     """Full self-attention over one frame's patches."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=config.qkv_bias)
@@ -55,7 +58,7 @@ class VisionAttention(nn.Module):
 class VisionMLP(nn.Module):
     """Two linear layers around a GELU."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
@@ -69,7 +72,7 @@ class VisionMLP(nn.Module):
 class VisionLayer(nn.Module):
     """Pre-norm block with layer scale: x += ls1 * attn(norm1 x); x += ls2 * mlp(norm2 x)."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
         self.attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
@@ -88,7 +91,7 @@ class VisionLayer(nn.Module):
 class Encoder(nn.Module):
     """The stack of layers; there is no final norm."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_layers))
 
@@ -99,12 +102,15 @@ class Encoder(nn.Module):
         return x_BPC
 
 
-class VisionTower(nn.Module):
-    """InternViT: a batch of frames to a map of patch features each."""
+class InternViT(nn.Module):
+    """A batch of frames to a map of patch features each."""
 
-    def __init__(self, config: VisionConfig) -> None:
+    PIXEL_MEAN = IMAGENET_MEAN
+    PIXEL_STD = IMAGENET_STD
+
+    def __init__(self, config: InternViTConfig) -> None:
         super().__init__()
-        self.grid = config.image_size // config.patch_size
+        self.grid = config.grid
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config)
 
@@ -115,12 +121,14 @@ class VisionTower(nn.Module):
         return grid
 
 
-def normalise(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pictures [B, S, S, 3] uint8 RGB -> [B, 3, S, S], scaled to [0, 1] and normalised with ImageNet's mean and deviation."""
+def normalise(
+    images: Tensor, dtype: torch.dtype, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """Pictures [B, S, S, 3] uint8 RGB -> [B, 3, S, S], scaled to [0, 1] and normalised with each channel's mean and deviation."""
     pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
-    return ((pixels - mean) / std).to(dtype)
+    shift = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=images.device).view(3, 1, 1)
+    return ((pixels - shift) / scale).to(dtype)
 
 
 def pixel_shuffle(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from livestar.errors import InvalidCheckpoint
+from livestar.errors import InvalidCheckpoint, InvalidConfig
 from livestar.model.config import load_config
 from livestar.model.livestar import LiveStarModel
 
@@ -66,11 +66,16 @@ def open_checkpoint(directory: Path) -> tuple[LiveStarModel, dict[str, list[str]
     return model, shards, total
 
 
-def save_model(model: LiveStarModel, directory: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Writes weights and config.json in the released format; the tokenizer's files are the caller's to copy."""
+def save_model(
+    model: LiveStarModel, directory: Path, *, dtype: torch.dtype | None = None, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
+    """Writes weights and config.json in the released format; the tokenizer's files are the caller's to copy.
+
+    `dtype` is the number format to store, None that of the weights.  Raises `InvalidConfig` where a weight does not fit it.
+    """
     directory = Path(directory)
+    tensors = {name: _stored(name, tensor, dtype) for name, tensor in sorted(model.state_dict().items())}
     directory.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}
     shards: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -89,6 +94,13 @@ def save_model(model: LiveStarModel, directory: Path, *, max_shard_bytes: int = 
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (directory / INDEX_NAME).write_text(json.dumps(index, indent=1))
     (directory / "config.json").write_text(json.dumps(model.config.raw, indent=2, ensure_ascii=False))
+
+
+def _stored(name: str, tensor: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+    stored = tensor.to(dtype or tensor.dtype).contiguous()
+    if stored.dtype != tensor.dtype and tensor.isfinite().all() and not stored.isfinite().all():
+        raise InvalidConfig(f"dtype is {dtype}, whose range {name} exceeds; choose bfloat16 or float32")
+    return stored
 
 
 def _shards(directory: Path) -> dict[str, list[str]]:

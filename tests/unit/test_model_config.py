@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from livestar.errors import InvalidCheckpoint
-from livestar.model.config import load_config, parse_config
+from livestar.model.config import EfficientNetLiteConfig, InternViTConfig, load_config, parse_config
 from tests.checkpoints import Recipe, config
 
 pytestmark = pytest.mark.unit
@@ -24,10 +24,11 @@ def values() -> Values:
 
 def test_what_is_written_is_what_is_read() -> None:
     parsed = parse_config(values())
+    assert isinstance(parsed.vision, InternViTConfig)
     assert (parsed.vision.hidden_size, parsed.vision.intermediate_size, parsed.vision.num_heads, parsed.vision.num_layers) == (
         16, 32, 2, 2,
     )  # fmt: skip
-    assert (parsed.vision.image_size, parsed.vision.patch_size, parsed.vision.qkv_bias) == (112, 7, True)
+    assert (parsed.vision.image_size, parsed.vision.patch_size, parsed.vision.grid, parsed.vision.qkv_bias) == (112, 7, 16, True)
     language = parsed.language
     assert (language.hidden_size, language.intermediate_size, language.num_layers) == (32, 64, 2)
     assert (language.num_heads, language.num_kv_heads, language.head_dim, language.vocab_size) == (4, 2, 8, 403)
@@ -102,6 +103,8 @@ def put(*path: str, value: object) -> Callable[[Values], None]:
         (put("vision_config", "qk_normalization", value=True), "qk_normalization is True"),
         (put("vision_config", "num_channels", value=4), "num_channels is 4"),
         (put("vision_config", "image_size", value=110), "110"),
+        (put("vision_config", "model_type", value="clip"), "only 'intern_vit_6b' and 'efficientnet_lite' are supported"),
+        (put("vision_config", "model_type", value=3), "model_type is 3; expected str"),
         (put("vision_config", "num_attention_heads", value=3), "hidden_size 16 is not a multiple of 3 heads"),
         (put("llm_config", "hidden_act", value="gelu"), "hidden_act is 'gelu'; only 'silu' is supported"),
         (put("llm_config", "tie_word_embeddings", value=True), "tie_word_embeddings is True"),
@@ -124,6 +127,48 @@ def test_what_is_not_supported_is_refused_and_named(change: Callable[[Values], N
         parse_config(bad)
     assert message in str(refused.value)
     assert "config.json" in str(refused.value)
+
+
+def lite(**changes: object) -> Values:
+    """A config whose vision side is an EfficientNet-Lite."""
+    out = values() | {"vision_config": {"model_type": "efficientnet_lite", "variant": "lite0"} | changes}
+    del out["force_image_size"]
+    return out
+
+
+@pytest.mark.parametrize(("variant", "width"), [("lite0", 320), ("lite1", 320), ("lite2", 352), ("lite3", 384), ("lite4", 448)])
+def test_the_vision_side_may_be_an_efficientnet(variant: str, width: int) -> None:
+    parsed = parse_config(lite(variant=variant))
+    assert parsed.vision == EfficientNetLiteConfig(variant=variant, image_size=256)
+    assert (parsed.vision.hidden_size, parsed.vision.grid) == (width, 8)
+    assert parsed.num_visual_tokens == 16
+
+
+def test_the_published_model_type_is_internvit() -> None:
+    named = values()
+    named["vision_config"]["model_type"] = "intern_vit_6b"
+    assert parse_config(named).vision == parse_config(values()).vision
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variant": "b0"}, "variant is 'b0'; expected one of lite0, lite1, lite2, lite3, lite4"),
+        ({"variant": None}, "vision_config has no 'variant'"),
+        ({"image_size": 224}, "image_size 224 is not a multiple of 64"),
+        ({"image_size": 192}, "a frame has 9 tokens before merging, fewer than 16 after"),
+        ({"num_channels": 1}, "num_channels is 1; only 3 is supported"),
+    ],
+)
+def test_an_efficientnet_that_cannot_be_is_refused(changes: Values, message: str) -> None:
+    with pytest.raises(InvalidCheckpoint) as refused:
+        parse_config(lite(**changes))
+    assert message in str(refused.value)
+
+
+def test_a_forced_size_must_be_the_efficientnets() -> None:
+    with pytest.raises(InvalidCheckpoint, match="force_image_size is 448; only 256 is supported"):
+        parse_config(lite() | {"force_image_size": 448})
 
 
 def test_merging_that_does_not_divide_is_refused() -> None:

@@ -135,3 +135,21 @@ def test_encoding_is_deterministic_and_each_frame_for_itself(json_checkpoint: Pa
     for index in range(5):
         torch.testing.assert_close(model.encode_frames(images[index : index + 1])[0], first[index], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(first[0], first[1], atol=1e-2)
+
+
+def test_features_can_be_kept_and_projected_later(json_checkpoint: Path) -> None:
+    model = load_model(json_checkpoint, dtype=torch.float32)
+    images = torch.stack([torch.from_numpy(picture(1, index, 112)) for index in range(3)])
+    features = model.features(images)
+    assert features.shape == (3, 16, 64)
+    assert torch.equal(model.project(features), model.encode_frames(images))
+
+
+def test_training_reaches_the_projector_but_not_the_tower(json_checkpoint: Path) -> None:
+    model = load_model(json_checkpoint, dtype=torch.float32).requires_grad_(True)
+    features = model.features(torch.from_numpy(picture(1, 0, 112)).unsqueeze(0))
+    assert not features.requires_grad
+    assert not features.is_inference()
+    model.project(features).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.mlp1.parameters())
+    assert all(parameter.grad is None for parameter in model.vision_model.parameters())

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from livestar.errors import InvalidCheckpoint
+from livestar.errors import InvalidCheckpoint, InvalidConfig
 from livestar.model.weights import INDEX_NAME, SINGLE_NAME, load_model, save_model
 from tests.checkpoints import RECIPES, Recipe, write_checkpoint, write_shards
 
@@ -73,6 +73,37 @@ def test_what_is_saved_is_loaded_to_the_bit(
     index = json.loads((tmp_path / "saved" / INDEX_NAME).read_text())
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in wanted.values())
     assert index["weight_map"].keys() == wanted.keys()
+
+
+def test_what_is_trained_in_full_may_be_stored_in_half(json_checkpoint: Path, tmp_path: Path) -> None:
+    model = load_model(json_checkpoint, dtype=torch.float32)
+    save_model(model, tmp_path / "half", dtype=torch.float16)
+    stored = stored_tensors(tmp_path / "half")
+    assert all(torch.equal(stored[name], tensor.to(torch.float16)) for name, tensor in model.state_dict().items())
+    index = json.loads((tmp_path / "half" / INDEX_NAME).read_text())
+    assert index["metadata"]["total_size"] == sum(2 * tensor.numel() for tensor in stored.values())
+    assert model.dtype == torch.float32
+
+
+def test_a_weight_that_a_format_cannot_hold_is_refused_and_nothing_written(json_checkpoint: Path, tmp_path: Path) -> None:
+    model = load_model(json_checkpoint, dtype=torch.float32)
+    model.language_model.output.weight[3, 3] = 1e5
+    with pytest.raises(InvalidConfig, match=r"range language_model\.output\.weight exceeds; choose bfloat16"):
+        save_model(model, tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+    save_model(model, tmp_path / "wide", dtype=torch.bfloat16)
+
+
+def test_tensors_of_several_formats_become_one(copy: Path) -> None:
+    """As where a frozen tower is stored in another format than what was trained."""
+    formats = {"vision_model": torch.float16, "mlp1": torch.float32, "language_model": torch.bfloat16}
+    rewrite(copy, lambda tensors: tensors.update({n: t.to(formats[n.split(".")[0]]) for n, t in tensors.items()}))
+    stored = stored_tensors(copy)
+    assert {tensor.dtype for tensor in stored.values()} == set(formats.values())
+    for dtype in (torch.float32, torch.bfloat16):
+        for name, tensor in load_model(copy, dtype=dtype).state_dict().items():
+            assert torch.equal(tensor, stored[name].to(dtype))
+    assert len({tensor.dtype for tensor in load_model(copy).state_dict().values()}) == 1
 
 
 def test_saving_over_the_checkpoint_that_was_loaded_keeps_it(copy: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import InternVLVisionConfig, InternVLVisionModel, LlamaConfig, LlamaForCausalLM
 
+from livestar.model.config import InternViTConfig
 from livestar.model.vision import normalise
 from livestar.reference import PlainCache
 from tests.checkpoints import RECIPES
@@ -82,6 +83,7 @@ def test_rope_far_out_equals_llamas(checkpoint: LoadRecipe, name: str) -> None:
 
 def converted_vision_tower(loaded: Loaded) -> InternVLVisionModel:
     config = loaded.model.config.vision
+    assert isinstance(config, InternViTConfig)
     state: dict[str, Tensor] = {}
     for name, tensor in loaded.model.vision_model.state_dict().items():
         renamed = (

@@ -150,13 +150,14 @@ def watch(
         typer.Option(help="Keep finished captions in the context. Default: the gate's own.", rich_help_panel="When to speak"),
     ] = None,
     retention: Annotated[
-        RetentionName, typer.Option(help="Which frames stay when the context is full.", rich_help_panel="Memory")
-    ] = "peak-end",
+        RetentionName | None,
+        typer.Option(
+            help="Which frames stay when the context is full. Default: the model's own, or peak-end.", rich_help_panel="Memory"
+        ),
+    ] = None,
     kv_tokens: Annotated[
         int | None,
-        typer.Option(
-            help="Context budget of a stream, in tokens. Default: 8192, or what the model allows.", rich_help_panel="Memory"
-        ),
+        typer.Option(help="Context budget of a stream, in tokens. Default: the model's own, or 8192.", rich_help_panel="Memory"),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest caption, in tokens.", rich_help_panel="What to say")] = 256,
     repetition_penalty: Annotated[

@@ -105,10 +105,16 @@ class GateConfig:
 class RetentionConfig:
     """What stays in a stream's context."""
 
-    name: RetentionName = "peak-end"
-    """Which rule; `peak-end` is `peak-end-median`: it keeps the frames at most at their clip's median perplexity."""
+    name: RetentionName | None = None
+    """Which rule; None takes the checkpoint's own, or `peak-end`.
+
+    `peak-end` is `peak-end-median`: it keeps the frames at most at their clip's median perplexity.
+    """
     kv_tokens: int | None = None
-    """Context budget of one stream, in tokens: prompt, frames and captions.  None takes 8192, or what the model allows."""
+    """Context budget of one stream, in tokens: prompt, frames and captions.
+
+    None takes the checkpoint's own, or 8192, or what the model allows.
+    """
     num_recent_frames: int = 4
     """Newest frames of the current clip that are never evicted."""
     protect_ends: bool = True
@@ -121,7 +127,8 @@ class RetentionConfig:
     """Seed of `peak-end-prob`."""
 
     def __post_init__(self) -> None:
-        _check_choice("retention", self.name, RetentionName)
+        if self.name is not None:
+            _check_choice("retention", self.name, RetentionName)
         _check(self.kv_tokens is None or self.kv_tokens > 0, "kv_tokens", self.kv_tokens, "give a number of tokens above 0")
         _check(self.num_recent_frames >= 1, "num_recent_frames", self.num_recent_frames, "give at least 1")
         _check(self.max_frames is None or self.max_frames > 0, "max_frames", self.max_frames, "give at least 1")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from livestar.config import GateConfig, GateName, StreamConfig
+from livestar.config import GateConfig, GateName, RetentionConfig, RetentionName, StreamConfig
 from livestar.errors import InvalidCheckpoint, InvalidConfig
 from livestar.gate.layout import make_layout
 from livestar.gate.threshold import make_threshold
@@ -51,6 +51,7 @@ class StreamPlan(NamedTuple):
 def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) -> StreamPlan:
     """Settles a stream.  Raises `InvalidConfig` where its prompt, budget and the model's longest context do not go together."""
     gate = resolve_gate(config.gate, model.watch)
+    retention = resolve_retention(config.retention, model.watch)
     prompt = make_prompt(model, tokenizer)
     layout = make_layout(gate.name or DEFAULT_GATE, prompt, gate.keep_captions)
     opening = prompt.opening(config.prompt)
@@ -58,7 +59,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     room = model.language.max_position_embeddings - headroom
     line = prompt.frame_line(10**6, 0)
     per_frame = len(layout.frame(line, is_first=False))
-    num_frames = config.retention.num_recent_frames + 2
+    num_frames = retention.num_recent_frames + 2
     least = len(opening) + num_frames * per_frame
     positions = model.language.max_position_embeddings
     if room < least:
@@ -66,7 +67,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
             f"max_new_tokens is {config.sampling.max_new_tokens}; of {positions} positions that leaves {max(room, 0)} "
             f"for the context, which needs {least}: lower --max-new-tokens or shorten --prompt"
         )
-    budget = min(DEFAULT_KV_TOKENS, room) if config.retention.kv_tokens is None else config.retention.kv_tokens
+    budget = min(DEFAULT_KV_TOKENS, room) if retention.kv_tokens is None else retention.kv_tokens
     if budget > room:
         raise InvalidConfig(
             f"kv_tokens is {budget}, but the model's {positions} positions leave {room} beside captions of "
@@ -77,7 +78,7 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
             f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {num_frames} frames of {per_frame} must fit "
             f"beside it: give at least {least}, or shorten --prompt"
         )
-    return StreamPlan(prompt, layout, make_threshold(gate), make_retention(config.retention), opening, budget, budget + headroom)
+    return StreamPlan(prompt, layout, make_threshold(gate), make_retention(retention), opening, budget, budget + headroom)
 
 
 def make_prompt(model: ModelConfig, tokenizer: Tokenizer) -> Prompt:
@@ -93,14 +94,28 @@ def make_prompt(model: ModelConfig, tokenizer: Tokenizer) -> Prompt:
 def resolve_gate(config: GateConfig, watch: Mapping[str, object]) -> GateConfig:
     """Fills what is not given from the checkpoint's `livestar` section.  A threshold belongs to its gate: another gate than the
     checkpoint's does not take it over."""
-    name = _choice(watch, "gate")
+    name: GateName | None = _choice(watch, "gate", GateName)
     threshold = _ratio(watch, "threshold")
+    keep_captions = _flag(watch, "keep_captions")
     if config.name is None and name is not None:
         config = replace(config, name=name)
     is_its_own = (config.name or DEFAULT_GATE) == (name or DEFAULT_GATE)
     if config.threshold is None and config.response_rate is None and threshold is not None and is_its_own:
         config = replace(config, threshold=threshold)
+    if config.keep_captions is None and keep_captions is not None and is_its_own:
+        config = replace(config, keep_captions=keep_captions)
     return config
+
+
+def resolve_retention(config: RetentionConfig, watch: Mapping[str, object]) -> RetentionConfig:
+    """Fills what is not given from the checkpoint's `livestar` section."""
+    name: RetentionName | None = _choice(watch, "retention", RetentionName)
+    kv_tokens = watch.get("kv_tokens")
+    if kv_tokens is not None and (type(kv_tokens) is not int or kv_tokens < 1):
+        raise InvalidCheckpoint(f"config.json: livestar: kv_tokens is {kv_tokens!r}; expected a number of tokens above 0")
+    if config.name is None and name is not None:
+        config = replace(config, name=name)
+    return replace(config, kv_tokens=kv_tokens) if config.kv_tokens is None and kv_tokens is not None else config
 
 
 def longest_fork(prompt: Prompt, layout: GateLayout, max_new_tokens: int) -> int:
@@ -132,11 +147,17 @@ def _text(watch: Mapping[str, object], key: str) -> str | None:
     return value
 
 
-def _choice(watch: Mapping[str, object], key: str) -> GateName | None:
+def _flag(watch: Mapping[str, object], key: str) -> bool | None:
     value = watch.get(key)
-    for name in get_args(GateName):
-        if value == name:
-            return name  # type: ignore[no-any-return]
-    if value is not None:
-        raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected one of {', '.join(get_args(GateName))}")
-    return None
+    if value is not None and not isinstance(value, bool):
+        raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected true or false")
+    return value
+
+
+def _choice(watch: Mapping[str, object], key: str, choices: Any) -> Any:
+    """One of the names of the literal type `choices`, or None."""
+    value = watch.get(key)
+    allowed = get_args(choices)
+    if value is not None and value not in allowed:
+        raise InvalidCheckpoint(f"config.json: livestar: {key} is {value!r}; expected one of {', '.join(allowed)}")
+    return value

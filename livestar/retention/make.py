@@ -25,7 +25,7 @@ def make_retention(config: RetentionConfig) -> Retention:
             return KeepAll()
         case "window":
             return Window(config.num_recent_frames)
-        case "peak-end" | "peak-end-median":
+        case None | "peak-end" | "peak-end-median":
             rule = Median()
         case "peak-end-code":
             rule = Code()

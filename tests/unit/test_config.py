@@ -108,4 +108,4 @@ def test_configs_are_frozen_and_take_names_only(name: str) -> None:
 
 def test_a_stream_gets_the_published_defaults() -> None:
     stream = StreamConfig()
-    assert (stream.retention.name, stream.sampling.repetition_penalty, stream.sampling.temperature) == ("peak-end", 1.05, 0.0)
+    assert (stream.retention.name, stream.sampling.repetition_penalty, stream.sampling.temperature) == (None, 1.05, 0.0)

@@ -1,0 +1,64 @@
+"""Attention over the packed rows of a training batch, behind the interface of the engine's attention.
+
+Shapes: T rows of all sequences, N query heads, K KV heads, H head width.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.flex_attention import flex_attention
+
+from training.masks import block_mask, dense_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from livestar.model.language import Attention
+    from training.batch import Batch
+
+
+class DenseAttention:
+    """Exact, sequence by sequence, with the mask written out; the reference, and the choice on a CPU."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._spans = batch.spans
+        self._masks = [dense_mask(batch.leaves[start:stop]) for start, stop in batch.spans]
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        num_groups = q_TNH.shape[1] // k_TKH.shape[1]
+        q, k, v = (x.transpose(0, 1) for x in (q_TNH, k_TKH, v_TKH))
+        k, v = k.repeat_interleave(num_groups, 0), v.repeat_interleave(num_groups, 0)
+        parts = [
+            F.scaled_dot_product_attention(q[None, :, a:b], k[None, :, a:b], v[None, :, a:b], attn_mask=mask)[0]
+            for (a, b), mask in zip(self._spans, self._masks, strict=True)
+        ]
+        return torch.cat(parts, dim=1).transpose(0, 1)
+
+
+class BlockAttention:
+    """FlexAttention over all rows at once: skips the blocks of the mask that nobody sees."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._mask = block_mask(batch.sequences, batch.leaves)
+        self._attend = _compiled() if batch.leaves.is_cuda else flex_attention
+
+    def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_TNH, k_TKH, v_TKH))
+        out: Tensor = self._attend(q, k, v, block_mask=self._mask, enable_gqa=True)
+        return out[0].transpose(0, 1)
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def make_attention(batch: Batch) -> Attention:
+    """The attention to train with where the batch is: FlexAttention on a GPU, the dense mask on a CPU."""
+    return BlockAttention(batch) if batch.leaves.is_cuda else DenseAttention(batch)

@@ -3,7 +3,8 @@
     LiveStarError
     ├── InvalidRequest        the caller asked for something that cannot be: fix it and ask again
     │   ├── InvalidConfig     a setting, option or configuration file
-    │   └── InvalidCheckpoint a model directory that does not hold together
+    │   ├── InvalidCheckpoint a model directory that does not hold together
+    │   └── InvalidAnnotation a file that says what happens in a video, and says it wrongly
     ├── SourceError           the video, not the caller
     │   ├── SourceNotFound    nothing there, or it cannot be reached
     │   ├── SourceUnreadable  there, but not a video that can be decoded
@@ -37,6 +38,10 @@ class InvalidConfig(InvalidRequest):
 
 class InvalidCheckpoint(InvalidRequest):
     """A model directory is incomplete, damaged, or not of the kind that its config says."""
+
+
+class InvalidAnnotation(InvalidRequest):
+    """An annotation file cannot be read, or says what cannot be; the message names file, line, key and remedy."""
 
 
 class SourceError(LiveStarError):

@@ -1,0 +1,1 @@
+"""How well a model knows what to say and when: metrics, the floors beside them, calibration and reports."""

@@ -8,16 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from livestar.model.bpe import train_bpe
 from livestar.model.config import parse_config
 from livestar.model.livestar import LiveStarModel
-from livestar.model.tokenizer import BEGIN, IMAGE_END, IMAGE_START, TURN_END, TURN_START
 from livestar.model.weights import save_model
 
 NOTE = "random weights: the captions are noise"
-
-CONTROL_TOKENS = ["<unk>", BEGIN, "</s>", TURN_START, TURN_END, IMAGE_START, IMAGE_END, "<IMG_CONTEXT>"]
 
 VOCABULARY = """
 a an the this that is are was be in on at of to from with by and or but then now still again while as it its they he she
@@ -34,28 +31,14 @@ TASK = "You will describe the video as it comes, and speak only when something c
 
 def write_demo_checkpoint(directory: Path, *, seed: int = 0) -> None:
     """Writes the checkpoint, some 2 MB; the same seed gives the same bytes."""
-    tokenizer = _tokenizer()
+    words = VOCABULARY.split()  # so that noise at least consists of words
+    tokenizer = train_bpe([f" {word}" for word in words] * 2 + words, max_ids=1000)
     model = LiveStarModel(parse_config(_config(tokenizer.get_vocab_size())))
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         parameter.data = _draw(name, parameter.shape, generator)
     save_model(model, directory)
     tokenizer.save(str(directory / "tokenizer.json"))
-
-
-def _tokenizer() -> Tokenizer:
-    """Byte-level BPE, so that every text has tokens, trained on a few words, so that noise at least consists of words."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1000,
-        special_tokens=CONTROL_TOKENS,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([f" {word}" for word in VOCABULARY.split()] * 2 + VOCABULARY.split(), trainer)
-    return tokenizer
 
 
 def _config(vocab_size: int) -> dict[str, object]:

@@ -97,8 +97,8 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, C', h / stride, w / stride]."""
-        inner = x if self.expand is None else F.relu6(self.expand(x))
-        out: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        inner = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        out: Tensor = self.project(F.relu6(self.depthwise(inner), inplace=True))
         return out + x if self.is_residual else out
 
 
@@ -121,7 +121,7 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] normalised pixels -> [B, S / 32, S / 32, C]."""
-        x_BChw = F.relu6(self.stem(pixels))
+        x_BChw = F.relu6(self.stem(pixels), inplace=True)
         for block in self.blocks:
             x_BChw = block(x_BChw)
         return x_BChw.permute(0, 2, 3, 1)

@@ -92,6 +92,8 @@ class DataConfig:
     """Longest sequence, in frames; a longer video is cut into windows anew in every epoch."""
     windows_per_video: float = 0.0
     """Windows of one video in an epoch; 0 takes as many as cover it once."""
+    max_first_frame: int = 1
+    """Sequences are numbered from a frame drawn from 1 to this, as streams whose first frames have been evicted are."""
     max_copies: int = 0
     """Most copies of a caption per clip, drawn anew in every epoch; 0 puts one behind every frame."""
     cache: str = ".livestar-cache"
@@ -103,6 +105,7 @@ class DataConfig:
         _check(0 <= self.holdout < 1, "data.holdout", self.holdout, "give a share from 0, below 1")
         _check(self.fps is None or 0.001 <= self.fps <= 240, "data.fps", self.fps, "give 0.001 to 240")
         _check(self.max_frames >= 2, "data.max_frames", self.max_frames, "give at least 2")
+        _check(self.max_first_frame >= 1, "data.max_first_frame", self.max_first_frame, "give at least 1")
         _check(self.max_copies >= 0, "data.max_copies", self.max_copies, "give 0 or more")
         _check(self.windows_per_video >= 0, "data.windows_per_video", self.windows_per_video, "give 0 or more")
 
@@ -166,7 +169,7 @@ class OptimConfig:
         _check(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "give a number above 0")
         _check(0 <= self.warmup < 1, "optim.warmup", self.warmup, "give a share from 0, below 1")
         _check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "give 0 or more")
-        _check(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "optim.betas", self.betas, "give two, below 1")
+        _check(all(0 <= beta < 1 for beta in self.betas), "optim.betas", self.betas, "give two numbers from 0, below 1")
         _check(self.max_grad_norm >= 0, "optim.max_grad_norm", self.max_grad_norm, "give 0 or more")
         _check(0 <= self.seed < 2**63, "optim.seed", self.seed, "give a number from 0, below 2^63")
 
@@ -302,6 +305,8 @@ def _value(hint: Any, value: object, name: str, key: str) -> Any:
         raise InvalidConfig(f"{name}: {key} is {value!r}; choose one of {', '.join(map(str, args))}")
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
+        if args[-1] is not ... and len(items) != len(args):
+            raise InvalidConfig(f"{name}: {key} is {value!r}; expected {len(args)} values")
         return tuple(_value(args[0], item, name, key) for item in items)
     kinds = args if args else (hint,)
     if value is None and type(None) in kinds:

@@ -39,8 +39,6 @@ class Clip:
     """Place of its first frame in the sequence, from 0."""
     num_frames: int
     caption: str
-    begins: bool = True
-    """Whether the event begins in this sequence; False where the sequence was cut out of the middle of it."""
 
 
 @dataclass(slots=True)
@@ -132,12 +130,19 @@ class SequenceBuilder:
             last = clip or last
             sequence.add_trunk(self._layout.frame(self._prompt.frame_line(number, place), is_first=place == 0))
             if self._turn_weight and clip is not None:
-                self._learn_turn(sequence, speaks=place == clip.first and clip.begins)
+                self._learn_turn(sequence, speaks=place == clip.first)
             if clip is None or place not in with_copy:
                 continue
             weight = 1 / num_copies[clip.first] if self._weigh_clips else 1.0
             self._add_copy(sequence, captions[clip.first], weight)
         return sequence
+
+    def estimate(self, num_frames: int, caption_tokens: Sequence[tuple[int, int]]) -> int:
+        """Rows of a sequence, to plan batches with: `caption_tokens` gives each clip's copies and the tokens of its caption."""
+        line = self._prompt.frame_line(10**3, 0)
+        ends = len(self._prompt.turn_end) + len(self._prompt.assistant_header)
+        captions = sum(copies * (tokens + ends) for copies, tokens in caption_tokens)
+        return len(self._prompt.opening()) + num_frames * len(self._layout.frame(line, is_first=False)) + captions
 
     def _add_copy(self, sequence: TrainingSequence, caption: CaptionRows, weight: float) -> None:
         """The caption, scored behind the newest frame."""

@@ -1,0 +1,97 @@
+"""From samples to batches on the worker's device: paraphrases, copies and frame numbers are drawn here, from the seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from training.batch import Batch
+from training.sequence import Clip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from training.config import DataConfig
+    from training.dataset import Sample, StreamDataset
+    from training.sequence import SequenceBuilder, TrainingSequence
+    from training.world import World
+
+
+class Place(NamedTuple):
+    """How far into the data a run is."""
+
+    epoch: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """Batches of one worker, in an order that follows from the seed."""
+
+    config: DataConfig
+    seed: int
+    world: World
+    builder: SequenceBuilder
+    train: StreamDataset
+    holdout: StreamDataset | None
+
+    @property
+    def has_holdout(self) -> bool:
+        """Whether there is anything to measure the held-out loss on."""
+        return self.holdout is not None
+
+    def steps_per_epoch(self, accumulate: int) -> int:
+        """Optimiser steps in one pass over the data."""
+        return -(-len(self._batches(self.train, 0)) // accumulate)
+
+    def next_step(self, epoch: int, batch: int, accumulate: int) -> tuple[list[Batch], Place]:
+        """The batches of one optimiser step from that place, and the place behind them; an epoch's last step may be shorter."""
+        order = self._batches(self.train, epoch)
+        chosen = order[batch : batch + accumulate]
+        made = [self._make(self.train, epoch, indices) for indices in chosen]
+        behind = batch + len(chosen)
+        return made, Place(epoch + 1, 0) if behind >= len(order) else Place(epoch, behind)
+
+    def holdout_batches(self) -> Iterator[Batch]:
+        """All of the worker's held-out batches: the same windows, captions and copies every time."""
+        if self.holdout is None:
+            return
+        for indices in self._batches(self.holdout, 0):
+            yield self._make(self.holdout, 0, indices)
+
+    def _batches(self, dataset: StreamDataset, epoch: int) -> Sequence[Sequence[int]]:
+        return dataset.batches(epoch, rank=self.world.rank, num_workers=self.world.size)
+
+    def _make(self, dataset: StreamDataset, epoch: int, indices: Sequence[int]) -> Batch:
+        samples = [dataset.sample(epoch, index) for index in indices]
+        sequences = [self._sequence(s, epoch, i, dataset is self.train) for s, i in zip(samples, indices, strict=True)]
+        return Batch.pack(sequences, [tokens(sample) for sample in samples]).to(self.world.device)
+
+    def _sequence(self, sample: Sample, epoch: int, index: int, is_training: bool) -> TrainingSequence:
+        draw = random.Random(f"{self.seed} {epoch} {index}")
+        clips = [
+            Clip(clip.first_frame, clip.num_frames, draw.choice(clip.captions) if is_training else clip.captions[0])
+            for clip in sample.clips
+        ]
+        offset = draw.randrange(self.config.max_first_frame) if is_training else 0
+        numbers = [number + offset for number in sample.frame_numbers]
+        return self.builder.build(numbers, clips, self._copies(clips, draw) if is_training else None)
+
+    def _copies(self, clips: Sequence[Clip], draw: random.Random) -> list[int] | None:
+        """Places of the frames that carry a copy of their clip's caption; None is all."""
+        most = self.config.max_copies
+        if not most:
+            return None
+        places: list[int] = []
+        for clip in clips:
+            frames = range(clip.first, clip.first + clip.num_frames)
+            places.extend(sorted(draw.sample(frames, min(most, len(frames)))))
+        return places
+
+
+def tokens(sample: Sample) -> torch.Tensor:
+    """A sample's visual tokens, [frames, tokens of a frame, width]."""
+    return sample.features

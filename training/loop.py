@@ -1,0 +1,212 @@
+"""The training loop: steps, measurements of the held-out loss, checkpoints, early stopping.
+
+A run is a function of its config: the order of the data, the windows and the paraphrases drawn, and dropout follow from the
+seed and the step alone, so a run that is killed and started again ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from training.checkpoint import Progress, list_checkpoints, load_checkpoint, prune, save_checkpoint
+from training.optim import make_optimizer, make_schedule
+from training.step import Losses, SequenceModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from training.batch import Batch
+    from training.config import TrainConfig
+    from training.feed import Feed
+    from training.log import Reporter, RunLog
+    from training.world import World
+
+NUM_TIMED_STEPS = 5
+"""Steps that are timed before `max_minutes` settles how many there will be."""
+TIME_RESERVE = 0.1
+"""Share of `max_minutes` kept for what follows the last step."""
+
+
+class Outcome(NamedTuple):
+    """How the loop ended."""
+
+    progress: Progress
+    stopped_early: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """Everything that the loop moves, in one worker."""
+
+    config: TrainConfig
+    world: World
+    model: nn.Module
+    """`SequenceModel`, bare, replicated (DDP) or sharded (FSDP2)."""
+    feed: Feed
+    folder: Path
+    """Where checkpoints go."""
+    reporter: Reporter
+    log: RunLog | None
+    """None in all workers but the first."""
+
+    def run(self, started: float) -> Outcome:
+        """Trains from the newest checkpoint, or from the start.  `started` is when the command was, by `time.monotonic`."""
+        optim = self.config.optim
+        optimizer = make_optimizer(self.model, optim)
+        progress = self._resume(optimizer)
+        num_steps = progress.num_steps or self._planned_steps()
+        is_settled = bool(progress.num_steps) or not optim.max_minutes
+        schedule = make_schedule(optimizer, optim, num_steps)
+        for _ in range(progress.step):
+            schedule.step()
+        progress = dataclasses.replace(progress, num_steps=num_steps if is_settled else 0)
+        first_step, first_time = progress.step, time.monotonic()
+        stopped_early = self._is_patience_over(progress)
+        while progress.step < num_steps and not stopped_early:
+            begin = time.monotonic()
+            batches, place = self.feed.next_step(progress.epoch, progress.batch, optim.accumulate)
+            losses, norm = self._step(batches, optimizer, progress.step)
+            schedule.step()
+            progress = dataclasses.replace(progress, step=progress.step + 1, epoch=place.epoch, batch=place.batch)
+            if not is_settled and progress.step - first_step >= NUM_TIMED_STEPS:
+                num_steps = self._steps_in_time(started, first_time, progress.step, num_steps)
+                schedule = make_schedule(optimizer, optim, num_steps)
+                for _ in range(progress.step):
+                    schedule.step()
+                progress, is_settled = dataclasses.replace(progress, num_steps=num_steps), True
+            self._record(progress, losses, norm, schedule.get_last_lr()[0], time.monotonic() - begin)
+            self.reporter.stage("training", progress.step, num_steps)
+            progress, is_best, stopped_early = self._measure(progress, is_last=progress.step == num_steps)
+            if is_best or stopped_early or progress.step % self.config.run.checkpoint_every == 0 or progress.step == num_steps:
+                self._save(optimizer, progress)
+        return Outcome(progress, stopped_early)
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> Progress:
+        found = list_checkpoints(self.folder)
+        if not found:
+            return Progress()
+        progress = load_checkpoint(found[-1], self.model, optimizer)
+        self.reporter.say(f"goes on behind step {progress.step}")
+        return progress
+
+    def _planned_steps(self) -> int:
+        optim = self.config.optim
+        steps = max(1, round(optim.epochs * self.feed.steps_per_epoch(optim.accumulate)))
+        return min(steps, optim.max_steps) if optim.max_steps else steps
+
+    def _steps_in_time(self, started: float, first_time: float, done: int, planned: int) -> int:
+        """How many steps fit `max_minutes`, at the pace so far; the slowest worker's pace counts."""
+        now = time.monotonic()
+        pace = (now - first_time) / NUM_TIMED_STEPS
+        left = started + self.config.optim.max_minutes * 60 * (1 - TIME_RESERVE) - now
+        total = self.world.sum([max(0.0, left / pace)])[0] / self.world.size
+        return min(planned, done + int(total))
+
+    def _step(self, batches: list[Batch], optimizer: torch.optim.Optimizer, step: int) -> tuple[list[float], float]:
+        """One optimiser step over `batches` of every worker; returns loss, weight and right answers summed over all of them."""
+        total = self.world.sum([sum(float(batch.weights.sum()) for batch in batches)])[0]
+        torch.manual_seed(hash((self.config.optim.seed, step, self.world.rank)))
+        self.model.train()
+        sums = [0.0, 0.0, 0.0]
+        for number, batch in enumerate(batches):
+            with self._unsynchronised(is_last=number == len(batches) - 1), self._numbers():
+                losses = forward(self.model, batch)
+                # Gradients are averaged over the workers, so the sum of all must be divided by what all have in common.
+                (losses.loss * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
+            sums = [a + float(b) for a, b in zip(sums, losses, strict=True)]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        norm = clip_grad_norm_(trained, self.config.optim.max_grad_norm or float("inf"))
+        optimizer.step()
+        optimizer.zero_grad()
+        return self.world.sum(sums), _plain(norm)
+
+    def _unsynchronised(self, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Lets replicas add up their gradients only once a step."""
+        if isinstance(self.model, DistributedDataParallel) and not is_last:
+            return self.model.no_sync()
+        return contextlib.nullcontext()
+
+    def _numbers(self) -> torch.autocast:
+        is_half = self.config.model.precision == "bfloat16"
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=is_half)
+
+    def _record(self, progress: Progress, sums: list[float], norm: float, rate: float, seconds: float) -> None:
+        loss, weight, right = sums
+        record = {
+            "step": progress.step,
+            "loss": loss / weight,
+            "token_accuracy": right / weight,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "seconds": round(seconds, 4),
+        }
+        self.reporter.step(record)
+        if self.log is not None:
+            self.log.write(record)
+
+    def _measure(self, progress: Progress, *, is_last: bool) -> tuple[Progress, bool, bool]:
+        """The held-out loss, when it is due: progress with it, whether it is the best, and whether to stop."""
+        run = self.config.run
+        is_due = run.evaluate_every and (progress.step % run.evaluate_every == 0 or is_last)
+        if not is_due or not self.feed.has_holdout:
+            return progress, False, False
+        loss, accuracy = self.held_out_loss()
+        record = {"step": progress.step, "holdout_loss": loss, "holdout_token_accuracy": accuracy}
+        self.reporter.step(record)
+        if self.log is not None:
+            self.log.write(record)
+        if progress.best_loss is None or loss < progress.best_loss:
+            return dataclasses.replace(progress, best_loss=loss, best_step=progress.step, num_worse=0), True, False
+        progress = dataclasses.replace(progress, num_worse=progress.num_worse + 1)
+        return progress, False, self._is_patience_over(progress)
+
+    def _is_patience_over(self, progress: Progress) -> bool:
+        patience = self.config.run.patience
+        return bool(patience) and progress.num_worse >= patience
+
+    @torch.no_grad()
+    def held_out_loss(self) -> tuple[float, float]:
+        """Mean loss and token accuracy over the held-out batches of all workers."""
+        self.model.eval()
+        sums = [0.0, 0.0, 0.0]
+        for batch in self.feed.holdout_batches():
+            with self._numbers():
+                losses = forward(self.model, batch)
+            sums = [a + float(b) for a, b in zip(sums, losses, strict=True)]
+        loss, weight, right = self.world.sum(sums)
+        return loss / max(weight, 1e-9), right / max(weight, 1e-9)
+
+    def _save(self, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        save_checkpoint(self.folder, self.model, optimizer, progress, rank=self.world.rank)
+        if self.world.is_first:
+            prune(self.folder, {progress.step, progress.best_step})
+        self.world.barrier()
+
+
+def forward(model: nn.Module, batch: Batch) -> Losses:
+    """The model's losses, whatever it is wrapped in."""
+    losses: Losses = model(batch)
+    return losses
+
+
+def _plain(norm: Tensor) -> float:
+    """A norm as a number; a sharded model's is put together first."""
+    full = getattr(norm, "full_tensor", None)
+    return float(full() if full is not None else norm)
+
+
+def bare(model: nn.Module) -> SequenceModel:
+    """The model without what replicates it."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    assert isinstance(inner, SequenceModel)
+    return inner

@@ -1,0 +1,65 @@
+"""LoRA through peft, on the language model's linear layers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from peft import LoraConfig as PeftConfig
+from peft import inject_adapter_in_model
+from safetensors.torch import save_file
+
+from livestar.errors import InvalidConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from livestar.model.livestar import LiveStarModel
+    from training.config import LoraConfig
+
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."
+
+
+def add_lora(model: LiveStarModel, config: LoraConfig) -> None:
+    """Puts adapters beside the layers that the config names; everything else of the model is frozen.
+
+    Raises `InvalidConfig` for a layer that the language model does not have.
+    """
+    layers = {name.rpartition(".")[2] for name, _ in model.language_model.named_modules()}
+    missing = [target for target in config.targets if target not in layers]
+    if missing:
+        raise InvalidConfig(
+            f"lora.targets names {missing[0]!r}, which the language model does not have; it has wqkv, wo, w1, w2, w3"
+        )
+    model.requires_grad_(False)
+    inject_adapter_in_model(peft_config(config, base=""), model)
+
+
+def peft_config(config: LoraConfig, *, base: str) -> PeftConfig:
+    """The same settings as peft writes them."""
+    return PeftConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft says int, and divides it
+        lora_dropout=config.dropout,
+        target_modules=list(config.targets),
+        modules_to_save=list(config.also_train) or None,
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+
+
+def save_adapter(model: nn.Module, config: LoraConfig, folder: Path, *, base: str) -> None:
+    """Writes the adapters of a model in peft's format; `base` is the checkpoint that they belong to."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if ".default." in name:
+            tensors[PREFIX + name.replace(".default.", ".").replace(".modules_to_save.", ".")] = parameter.detach().contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    values = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in peft_config(config, base=base).to_dict().items()
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(values, indent=2, default=str))

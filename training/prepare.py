@@ -1,0 +1,140 @@
+"""From a config to what the loop needs: the model, the annotated videos, their visual tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from livestar.annotations.duration import measure_duration
+from livestar.annotations.part import parse_part
+from livestar.annotations.read import read_annotations
+from livestar.engine.admission import make_prompt
+from livestar.errors import InvalidConfig
+from livestar.model.adapter import resolve_model
+from livestar.model.tokenizer import load_tokenizer
+from livestar.model.weights import load_model
+from training.dataset import StreamDataset
+from training.decode import fill_cache
+from training.features import FeatureCache
+from training.feed import Feed
+from training.lora import add_lora
+from training.optim import choose_trained
+from training.sequence import SequenceBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from livestar.annotations.types import AnnotatedVideo
+    from livestar.model.livestar import LiveStarModel
+    from livestar.model.prompt import Prompt
+    from livestar.model.tokenizer import Tokenizer
+    from training.config import DataConfig, TrainConfig
+    from training.log import Reporter
+    from training.world import World
+
+DEFAULT_FPS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footage:
+    """The videos of a run."""
+
+    train: tuple[AnnotatedVideo, ...]
+    holdout: tuple[AnnotatedVideo, ...]
+    """Held out from training: for the held-out loss, and to set the threshold on."""
+
+
+def load_base(config: TrainConfig) -> tuple[LiveStarModel, Tokenizer, Path]:
+    """The checkpoint to start from, in float32, and its folder; what is trained has gradients."""
+    directory = resolve_model(config.model.base)
+    model = load_model(directory, dtype=torch.float32)
+    tokenizer = load_tokenizer(directory, model.config.language.vocab_size)
+    if config.lora.rank:
+        add_lora(model, config.lora)
+    else:
+        choose_trained(model, config.model.train)
+    return model, tokenizer, directory
+
+
+def read_footage(config: DataConfig) -> Footage:
+    """Reads and splits the annotations.  Raises `InvalidConfig` where none are named, `InvalidAnnotation` for what is wrong."""
+    if not config.files:
+        raise InvalidConfig(
+            "data.files names no annotations; give some, such as --set data.files=room.events.jsonl (docs/data.md)"
+        )
+    videos = [video for file in config.files for video in read_annotations(Path(file))]
+    if config.part:
+        videos = [cut(video, config.part) for video in videos]
+    if config.holdout_files:
+        held = [video for file in config.holdout_files for video in read_annotations(Path(file))]
+    elif config.holdout:
+        held = [cut(video, f"{1 - config.holdout}:1") for video in videos]
+        videos = [cut(video, f"0:{1 - config.holdout}") for video in videos]
+    else:
+        held = []
+    if not any(video.events for video in videos):
+        raise InvalidConfig("data.files and data.part leave no event to train on; widen data.part or lower data.holdout")
+    return Footage(train=tuple(v for v in videos if v.events), holdout=tuple(v for v in held if v.events))
+
+
+def cut(video: AnnotatedVideo, part: str) -> AnnotatedVideo:
+    """A part of a video, whose length is measured where the annotation does not say it."""
+    duration_s = measure_duration(video.source, video.fps) if video.duration_s is None else video.duration_s
+    return parse_part(part).cut(video, duration_s)
+
+
+def make_feed(
+    config: TrainConfig, model: LiveStarModel, prompt: Prompt, footage: Footage, world: World, reporter: Reporter
+) -> Feed:
+    """Computes or finds the visual tokens of all footage, and arranges it in batches."""
+    cache = FeatureCache(Path(config.data.cache), model, fps=frames_per_second(config.data, model))
+    builder = SequenceBuilder(
+        prompt,
+        visibility=config.scam.visibility,
+        layout=config.scam.layout,
+        weigh_clips=config.scam.weigh_clips,
+        turn_weight=config.scam.turn_weight,
+    )
+
+    def dataset(videos: Sequence[AnnotatedVideo], stage: str) -> StreamDataset | None:
+        kept = fill_cache(
+            cache, videos, on_bad=config.data.on_bad, on_progress=lambda done, total: reporter.stage(stage, done, total)
+        )
+        if not kept:
+            return None
+        return StreamDataset(
+            kept,
+            cache,
+            max_frames=config.data.max_frames,
+            windows_per_video=config.data.windows_per_video,
+            max_batch_tokens=config.optim.max_batch_tokens,
+            num_tokens=lambda frames, captions: builder.estimate(frames, captions, config.data.max_copies),
+            count_tokens=lambda text: len(prompt.caption(text).rows),
+            seed=config.optim.seed,
+        )
+
+    train = dataset(footage.train, "looking at the training footage")
+    if train is None:
+        raise InvalidConfig("none of the training footage could be decoded; see the warnings above")
+    return Feed(
+        config=config.data,
+        seed=config.optim.seed,
+        world=world,
+        builder=builder,
+        train=train,
+        holdout=dataset(footage.holdout, "looking at the held-out footage"),
+    )
+
+
+def frames_per_second(config: DataConfig, model: LiveStarModel) -> float:
+    """The config's frame rate, or the model's own, or 1."""
+    own = model.config.watch.get("fps")
+    return config.fps or (float(own) if isinstance(own, int | float) else DEFAULT_FPS)
+
+
+def prompt_of(model: LiveStarModel, tokenizer: Tokenizer) -> Prompt:
+    """The prompt that the model is watched with."""
+    return make_prompt(model.config, tokenizer)

@@ -88,7 +88,7 @@ def test_the_trained_trunk_equals_the_packages_on_photographs(trained: Efficient
 
 @torch.no_grad()
 def test_the_trunk_sees_what_it_was_trained_on(trained: EfficientNet, trunk: EfficientNetLite) -> None:
-    """With the right scaling of pixels the package's head names both pictures; with ImageNet's statistics it is less sure of a flower."""
+    """The package's head names both pictures; with ImageNet's statistics it is less sure of the flower."""
 
     def classes(pixels: Tensor) -> Tensor:
         head = trained._swish(trained._bn1(trained._conv_head(trunk(pixels).permute(0, 3, 1, 2))))

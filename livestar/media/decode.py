@@ -60,12 +60,16 @@ class DecodedPicture:
 
     def to_image(self, image_size: int) -> NDArray[np.uint8]:
         """The picture upright, RGB, [image_size, image_size, 3]."""
+        return fit(Image.fromarray(self.to_rgb()), image_size)
+
+    def to_rgb(self) -> NDArray[np.uint8]:
+        """The picture upright, RGB, [height, width, 3]."""
         try:
             rgb = self._frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
         except av.error.FFmpegError as error:
             pixels = self._frame.format.name
             raise SourceUnreadable(f"pixels of the format {pixels} cannot be shown; convert the video to H.264") from error
-        return fit(Image.fromarray(_upright(rgb, self._matrix())), image_size)
+        return _upright(rgb, self._matrix())
 
     def _matrix(self) -> tuple[int, int, int, int]:
         """Where x and y go: x' = a x + c y, y' = b x + d y."""
@@ -174,6 +178,16 @@ class VideoInput:
                 yield DecodedPicture(frame, time_s, rotate_tag)
         self._check_end()
 
+    def measure(self) -> float:
+        """Length of the video in seconds, by reading all of it without decoding.
+
+        Raises `SourceTruncated` and `SourceStalled` as `pictures` does.
+        """
+        for _ in self._packets():
+            pass
+        self._check_length()
+        return max(self.end_s, self.interval_s)
+
     def _prepare(self) -> None:
         for stream in self._container.streams:
             # An HLS or DASH source then does not fetch the variants that nobody watches.
@@ -268,16 +282,20 @@ class VideoInput:
             raise SourceStalled(f"{name} ended before its first picture; check that it is being sent")
         if self.is_live:
             return
-        if self._length_s is not None:
-            missing_s = self._length_s - self.end_s
-            if missing_s > max(MIN_MISSING_S, MIN_MISSING_SHARE * self._length_s):
-                share = f"{self.end_s:.1f} of its {self._length_s:.1f} s"
-                raise SourceTruncated(f"{name} ends after {share}: it is incomplete; get it again")
+        self._check_length()
         if self.num_decoded == 0 and self.num_packets_skipped:
             failed = f"{self.num_packets_skipped} packets failed"
             raise SourceUnreadable(f"{name} is damaged: none of its pictures can be decoded ({failed}); get it again")
         if self.num_decoded == 0:
             raise SourceUnreadable(f"{name} has a video track without a picture in it; give a source with video")
+
+    def _check_length(self) -> None:
+        """Raise where much is missing of what the container says."""
+        if self._length_s is not None:
+            missing_s = self._length_s - self.end_s
+            if missing_s > max(MIN_MISSING_S, MIN_MISSING_SHARE * self._length_s):
+                share = f"{self.end_s:.1f} of its {self._length_s:.1f} s"
+                raise SourceTruncated(f"{self._source.name} ends after {share}: it is incomplete; get it again")
 
     def _stalled(self) -> SourceStalled:
         return SourceStalled(

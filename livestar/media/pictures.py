@@ -34,8 +34,8 @@ def fit(image: Image.Image, image_size: int) -> NDArray[np.uint8]:
     return np.array(image, dtype=np.uint8)
 
 
-def read_picture(path: Path, *, image_size: int, max_pixels: int) -> NDArray[np.uint8]:
-    """Read a picture, upright by its EXIF orientation.
+def read_picture(path: Path, *, image_size: int | None, max_pixels: int) -> NDArray[np.uint8]:
+    """Read a picture, upright by its EXIF orientation; of its own size where `image_size` is None.
 
     Raises `SourceUnreadable` for one that is damaged, or by its header larger than `max_pixels`.
     """
@@ -47,7 +47,8 @@ def read_picture(path: Path, *, image_size: int, max_pixels: int) -> NDArray[np.
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):  # converting would cut off what is brighter than 255 of 65,535
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return fit(upright.convert("RGB"), image_size)
+            rgb = upright.convert("RGB")
+            return np.array(rgb, dtype=np.uint8) if image_size is None else fit(rgb, image_size)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SourceUnreadable(f"{path.name} is too large a picture; make it smaller") from error
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:

@@ -123,7 +123,7 @@ class Trainer:
                 losses = forward(self.model, batch)
                 # Gradients are averaged over the workers, so the sum of all must be divided by what all have in common.
                 (losses.loss * (self.world.size / total)).backward()  # type: ignore[no-untyped-call]
-            sums = [a + float(b) for a, b in zip(sums, losses, strict=True)]
+            sums = [a + float(b.detach()) for a, b in zip(sums, losses, strict=True)]
         trained = [p for p in self.model.parameters() if p.requires_grad]
         norm = clip_grad_norm_(trained, self.config.optim.max_grad_norm or float("inf"))
         optimizer.step()
@@ -182,7 +182,7 @@ class Trainer:
         for batch in self.feed.holdout_batches():
             with self._numbers():
                 losses = forward(self.model, batch)
-            sums = [a + float(b) for a, b in zip(sums, losses, strict=True)]
+            sums = [a + float(b.detach()) for a, b in zip(sums, losses, strict=True)]
         loss, weight, right = self.world.sum(sums)
         return loss / max(weight, 1e-9), right / max(weight, 1e-9)
 

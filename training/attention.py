@@ -46,7 +46,7 @@ class BlockAttention:
 
     def __init__(self, batch: Batch) -> None:
         self._mask = block_mask(batch.sequences, batch.leaves)
-        self._attend = _compiled() if batch.leaves.is_cuda else flex_attention
+        self._attend = _flex_attention(is_compiled=batch.leaves.is_cuda)
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q_TNH, k_TKH, v_TKH))
@@ -55,8 +55,10 @@ class BlockAttention:
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=True)
+def _flex_attention(*, is_compiled: bool) -> Callable[..., Any]:
+    if is_compiled:
+        return torch.compile(flex_attention, dynamic=True)
+    return flex_attention  # slow, and without gradients on a CPU; there it is only to be compared with
 
 
 def make_attention(batch: Batch) -> Attention:

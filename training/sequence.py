@@ -115,13 +115,12 @@ class SequenceBuilder:
         `clips` are in order and do not overlap.
         """
         owners = {place: clip for clip in clips for place in range(clip.first, clip.first + clip.num_frames)}
-        copies = [place for place in (range(len(frame_numbers)) if chosen is None else chosen) if place in owners]
+        copies = owners.keys() & (range(len(frame_numbers)) if chosen is None else chosen)
         captions = {clip.first: self._prompt.caption(clip.caption) for clip in clips}
         num_copies = {clip.first: sum(owners[place] is clip for place in copies) for clip in clips}
 
         sequence = TrainingSequence()
         sequence.add_trunk(self._prompt.opening())
-        with_copy = set(copies)
         last: Clip | None = None
         for place, number in enumerate(frame_numbers):
             clip = owners.get(place)
@@ -131,7 +130,7 @@ class SequenceBuilder:
             sequence.add_trunk(self._layout.frame(self._prompt.frame_line(number, place), is_first=place == 0))
             if self._turn_weight and clip is not None:
                 self._learn_turn(sequence, speaks=place == clip.first)
-            if clip is None or place not in with_copy:
+            if clip is None or place not in copies:
                 continue
             weight = 1 / num_copies[clip.first] if self._weigh_clips else 1.0
             self._add_copy(sequence, captions[clip.first], weight)

@@ -1,0 +1,143 @@
+"""Filling the cache of visual tokens: videos are decoded by the project's own media code, in this process or on Ray Data.
+
+Ray is used where it is initialised: decoding then runs in tasks on the cluster's CPUs, while the tower stays here.  Both ways
+give the tower the same frames in the same batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from livestar.errors import InvalidAnnotation, InvalidConfig, SourceError
+
+if TYPE_CHECKING:
+    from livestar.annotations.types import AnnotatedVideo
+    from training.feature_file import VideoFeatures
+    from training.features import FeatureCache
+
+logger = logging.getLogger(__name__)
+
+OnBad = Literal["raise", "skip"]
+
+
+class Progress(NamedTuple):
+    """How far filling the cache is."""
+
+    num_done: int
+    """Videos that are in the cache, or were skipped."""
+    num_videos: int
+    num_frames: int
+    """Frames computed so far; those that were in the cache do not count."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Filled(NamedTuple):
+    """The videos that can be trained on."""
+
+    videos: list[tuple[AnnotatedVideo, VideoFeatures]]
+    """In the order in which they were given."""
+    skipped: list[str]
+    """What was wrong with each video that was left out."""
+
+
+def fill_cache(
+    cache: FeatureCache,
+    videos: Sequence[AnnotatedVideo],
+    *,
+    on_progress: OnProgress | None = None,
+    num_decoders: int | None = None,
+    on_bad: OnBad = "raise",
+) -> Filled:
+    """Puts the features of all videos into the cache, and returns them.
+
+    `num_decoders` is the most Ray tasks at a time (None: as many as Ray finds room for), and has no effect without Ray.
+    Raises `SourceError` for a video that is missing or damaged, with its line in the annotation, or with `on_bad` skip leaves it
+    out; `InvalidAnnotation` where none is left; and `LiveStarError` where the disk is full.
+    """
+    ray = sys.modules.get("ray")
+    fill = Fill(cache, len(videos), on_progress, on_bad)
+    if ray is not None and ray.is_initialized():
+        # Here, because Ray is an optional extra and takes a second to import.
+        from training.decode_on_ray import decode_on_ray
+
+        missing = [number for number, video in enumerate(videos) if not fill.take_cached(number, video)]
+        decode_on_ray(cache, {number: videos[number] for number in missing}, fill, num_decoders=num_decoders)
+    else:
+        for number, video in enumerate(videos):
+            fill.take_decoded(number, video)
+    return fill.result(videos)
+
+
+class Fill:
+    """What was found, computed and skipped so far."""
+
+    def __init__(self, cache: FeatureCache, num_videos: int, on_progress: OnProgress | None, on_bad: OnBad) -> None:
+        self._cache = cache
+        self._num_videos = num_videos
+        self._on_progress = on_progress
+        self._on_bad = on_bad
+        self._features: dict[int, VideoFeatures] = {}
+        self._skipped: list[str] = []
+        self._num_frames = 0
+
+    def take_cached(self, number: int, video: AnnotatedVideo) -> bool:
+        """Takes a video from the cache; False where it is not there.  One that is not even on disk is bad, and taken too."""
+        try:
+            found = self._cache.find(video)
+        except SourceError as error:
+            self.bad(error)
+            return True
+        if found is not None:
+            self.done(number, found)
+        return found is not None
+
+    def take_decoded(self, number: int, video: AnnotatedVideo) -> None:
+        """Takes a video from the cache, or decodes it in this process."""
+        before = self._num_frames
+        try:
+            features = self._cache.get(video, on_frames=lambda num_frames: self.computed(before + num_frames))
+        except (SourceError, InvalidConfig) as error:
+            self.bad(error)
+        else:
+            self.done(number, features)
+
+    def computed(self, num_frames: int) -> None:
+        """So many frames were computed so far."""
+        self._num_frames = num_frames
+        self._tell()
+
+    def add_frame(self) -> None:
+        """One more frame was computed."""
+        self.computed(self._num_frames + 1)
+
+    def done(self, number: int, features: VideoFeatures) -> None:
+        """A video is complete."""
+        self._features[number] = features
+        self._tell()
+
+    def bad(self, error: SourceError | InvalidConfig) -> None:
+        """A video cannot be used.  Raises the error unless such videos are skipped."""
+        if self._on_bad == "raise":
+            raise error
+        self._skipped.append(str(error))
+        logger.warning("left out: %s", error)
+        self._tell()
+
+    def result(self, videos: Sequence[AnnotatedVideo]) -> Filled:
+        """All that can be trained on."""
+        if not self._features:
+            reason = f"; the first: {self._skipped[0]}" if self._skipped else ""
+            raise InvalidAnnotation(f"none of {len(videos)} videos can be used{reason}")
+        if self._skipped:
+            logger.warning("left out %d of %d videos that cannot be used", len(self._skipped), len(videos))
+        return Filled([(videos[number], self._features[number]) for number in sorted(self._features)], self._skipped)
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            num_done = len(self._features) + len(self._skipped)
+            self._on_progress(Progress(num_done, self._num_videos, self._num_frames))

@@ -1,0 +1,114 @@
+"""Decoding on Ray Data: tasks read videos, and frames come back in blocks to the process that has the tower.
+
+Only plain values travel: a video goes out as JSON, a frame comes back as a row of numbers and a picture.  Paths must mean the
+same on every node.  Frames of several videos arrive interleaved; those of one video are in order.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray.data
+
+from livestar import errors
+from livestar.annotations.footage import TimedPicture, read_frames
+from livestar.annotations.types import AnnotatedVideo
+from livestar.errors import EngineFailed, InvalidConfig, LiveStarError, SourceError
+from training.features import BATCH_FRAMES, named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from training.decode import Fill
+    from training.features import Computation, FeatureCache
+
+Columns = dict[str, Any]
+
+
+def decode_on_ray(
+    cache: FeatureCache, videos: Mapping[int, AnnotatedVideo], fill: Fill, *, num_decoders: int | None = None
+) -> None:
+    """Computes the features of all videos; what becomes of each, by its number, is told to `fill`."""
+    if not videos:
+        return
+    items = [{"number": number, "video": _to_json(video)} for number, video in videos.items()]
+    decoded = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        decode,
+        batch_size=1,
+        batch_format="numpy",
+        fn_kwargs={"fps": cache.fps, "image_size": cache.image_size},
+        compute=ray.data.TaskPoolStrategy(size=num_decoders),
+    )
+    with ExitStack() as resources:
+        open_now: dict[int, Computation] = {}
+        for block in decoded.iter_batches(batch_size=None, batch_format="numpy"):
+            for row in range(len(block["number"])):
+                number, time_s = int(block["number"][row]), float(block["time_s"][row])
+                problem = str(block["problem"][row])
+                if number not in open_now:
+                    open_now[number] = resources.enter_context(cache.compute(videos[number]))
+                work = open_now[number]
+                if problem:
+                    work.discard()
+                    fill.bad(_from_problem(problem))
+                elif np.isnan(time_s):
+                    try:
+                        fill.done(number, work.finish())
+                    except SourceError as error:
+                        fill.bad(error)
+                else:
+                    if int(block["place"][row]) != work.num_frames:
+                        raise EngineFailed(f"frames of {videos[number].name} came out of order from Ray; please report it")
+                    work.push(TimedPicture(time_s, block["image"][row]))
+                    fill.add_frame()
+
+
+def decode(columns: Columns, *, fps: float, image_size: int) -> Iterator[Columns]:
+    """Runs in a Ray task: the frames of one video in blocks, then a row that ends it, with what went wrong if anything did."""
+    number, video = int(columns["number"][0]), _from_json(str(columns["video"][0]))
+    waiting: list[TimedPicture] = []
+    num_sent = 0
+    problem = ""
+    try:
+        for frame in read_frames(video, fps=fps, image_size=image_size):
+            waiting.append(frame)
+            if len(waiting) == BATCH_FRAMES:
+                yield _columns(number, num_sent, waiting)
+                num_sent += len(waiting)
+                waiting = []
+    except (SourceError, InvalidConfig) as error:
+        problem = f"{type(error).__name__} {named(error, video)}"
+    end = TimedPicture(np.nan, np.zeros((image_size, image_size, 3), np.uint8))
+    yield _columns(number, num_sent, [*waiting, end], problem)
+
+
+def _columns(number: int, first: int, frames: list[TimedPicture], problem: str = "") -> Columns:
+    return {
+        "number": np.full(len(frames), number),
+        "place": np.arange(first, first + len(frames)),
+        "time_s": np.array([frame.time_s for frame in frames]),
+        "image": np.stack([frame.image for frame in frames]),
+        "problem": np.array([*[""] * (len(frames) - 1), problem], dtype=object),
+    }
+
+
+def _from_problem(problem: str) -> SourceError | InvalidConfig:
+    kind, _, message = problem.partition(" ")
+    error: type[LiveStarError] = getattr(errors, kind)
+    made = error(message)
+    assert isinstance(made, SourceError | InvalidConfig)
+    return made
+
+
+def _to_json(video: AnnotatedVideo) -> str:
+    values = {name: getattr(video, name) for name in ("source", "begin_s", "end_s", "fps", "file", "line")}
+    return json.dumps(values)
+
+
+def _from_json(text: str) -> AnnotatedVideo:
+    values = json.loads(text)
+    source = values.pop("source")
+    return AnnotatedVideo(source=source if isinstance(source, str) else tuple(source), events=(), **values)

@@ -55,6 +55,7 @@ def fill_cache(
 ) -> Filled:
     """Puts the features of all videos into the cache, and returns them.
 
+    Call it before Ray Train takes the CPUs: decoding tasks would wait for them for ever.
     `num_decoders` is the most Ray tasks at a time (None: as many as Ray finds room for), and has no effect without Ray.
     Raises `SourceError` for a video that is missing or damaged, with its line in the annotation, or with `on_bad` skip leaves it
     out; `InvalidAnnotation` where none is left; and `LiveStarError` where the disk is full.
@@ -65,8 +66,11 @@ def fill_cache(
         # Here, because Ray is an optional extra and takes a second to import.
         from training.decode_on_ray import decode_on_ray
 
-        missing = [number for number, video in enumerate(videos) if not fill.take_cached(number, video)]
-        decode_on_ray(cache, {number: videos[number] for number in missing}, fill, num_decoders=num_decoders)
+        missing = {number: video for number, video in enumerate(videos) if not fill.take_cached(number, video)}
+        first = {cache.key(video): number for number, video in reversed(missing.items())}
+        decode_on_ray(cache, {number: videos[number] for number in sorted(first.values())}, fill, num_decoders=num_decoders)
+        for number in missing.keys() - first.values():  # the same video once more
+            fill.take_cached(number, videos[number])
     else:
         for number, video in enumerate(videos):
             fill.take_decoded(number, video)

@@ -7,11 +7,12 @@ same on every node.  Frames of several videos arrive interleaved; those of one v
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray.data
+from numpy.typing import NDArray
 
 from livestar import errors
 from livestar.annotations.footage import TimedPicture, read_frames
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from training.decode import Fill
     from training.features import Computation, FeatureCache
 
-Columns = dict[str, Any]
+Columns = dict[str, NDArray[Any]]
 
 
 def decode_on_ray(
@@ -43,6 +44,7 @@ def decode_on_ray(
         compute=ray.data.TaskPoolStrategy(size=num_decoders),
     )
     with ExitStack() as resources:
+        resources.enter_context(_quiet())
         open_now: dict[int, Computation] = {}
         for block in decoded.iter_batches(batch_size=None, batch_format="numpy"):
             for row in range(len(block["number"])):
@@ -64,6 +66,17 @@ def decode_on_ray(
                         raise EngineFailed(f"frames of {videos[number].name} came out of order from Ray; please report it")
                     work.push(TimedPicture(time_s, block["image"][row]))
                     fill.add_frame()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray's own progress off: ours says more."""
+    context = ray.data.DataContext.get_current()
+    shown, context.enable_progress_bars = context.enable_progress_bars, False
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = shown
 
 
 def decode(columns: Columns, *, fps: float, image_size: int) -> Iterator[Columns]:

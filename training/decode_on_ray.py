@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,15 +37,13 @@ def decode_on_ray(
     if not videos:
         return
     items = [{"number": number, "video": _to_json(video)} for number, video in videos.items()]
-    decoded = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        decode,
-        batch_size=1,
-        batch_format="numpy",
-        fn_kwargs={"fps": cache.fps, "image_size": cache.image_size},
-        compute=ray.data.TaskPoolStrategy(size=num_decoders),
-    )
-    with ExitStack() as resources:
-        resources.enter_context(_quiet())
+    with _quiet(), ExitStack() as resources:
+        decoded = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            partial(decode, fps=cache.fps, image_size=cache.image_size),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.TaskPoolStrategy(size=num_decoders),
+        )
         open_now: dict[int, Computation] = {}
         for block in decoded.iter_batches(batch_size=None, batch_format="numpy"):
             for row in range(len(block["number"])):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from livestar.errors import InvalidCheckpoint
+from livestar.model.adapter import beside_or_base
 from livestar.model.efficientnet import DOWNSCALING, VARIANTS, scaled_stages
 
 if TYPE_CHECKING:
@@ -106,6 +107,10 @@ class ModelConfig:
     """Tokens that one frame becomes."""
     watch: Mapping[str, object]
     """The `livestar` section of config.json: defaults for gate, threshold, prompt.  Empty in the released checkpoint."""
+    fps: float | None = None
+    """Of that section: frames per second that the model was made for."""
+    max_new_tokens: int | None = None
+    """Of that section: longest caption to let it write, in tokens."""
     raw: Mapping[str, object]
     """config.json as read, for writing it back."""
 
@@ -229,8 +234,11 @@ def _language_config(root: _Section) -> LanguageConfig:
 
 
 def load_config(directory: Path) -> ModelConfig:
-    """Reads `directory`/config.json.  Raises `InvalidCheckpoint`, which names the file, the key and what was expected."""
-    path = directory / "config.json"
+    """Reads `directory`/config.json, or that of its base for an adapter without one.
+
+    Raises `InvalidCheckpoint`, which names the file, the key and what was expected.
+    """
+    path = beside_or_base(directory, "config.json") / "config.json"
     try:
         if path.exists() and not path.is_file():
             raise InvalidCheckpoint(f"{path} is not a file; copy it again from the checkpoint's source")
@@ -261,5 +269,16 @@ def parse_config(values: object, name: str = "config.json") -> ModelConfig:
             f"{name}: merging splits the {4 * vision.hidden_size} values of a visual token over {language.num_heads} heads, "
             "which does not divide"
         )
-    watch = root.section("livestar").values if "livestar" in root.values else {}
-    return ModelConfig(vision=vision, language=language, num_visual_tokens=num_visual_tokens, watch=watch, raw=root.values)
+    watch = root.section("livestar") if "livestar" in root.values else _Section({}, name)
+    fps = watch.get("fps", float) if "fps" in watch.values else None
+    if fps is not None and not 0.001 <= fps <= 240:
+        raise InvalidCheckpoint(f"{watch.path}: fps is {fps!r}; expected frames per second, 0.001 to 240")
+    return ModelConfig(
+        vision=vision,
+        language=language,
+        num_visual_tokens=num_visual_tokens,
+        watch=watch.values,
+        fps=fps,
+        max_new_tokens=watch.get("max_new_tokens", int) if "max_new_tokens" in watch.values else None,
+        raw=root.values,
+    )

@@ -10,6 +10,7 @@ from sentencepiece import SentencePieceProcessor, set_min_log_level
 from tokenizers import Tokenizer as FastTokenizer
 
 from livestar.errors import InvalidCheckpoint
+from livestar.model.adapter import beside_or_base
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -173,10 +174,12 @@ class JsonTokenizer:
 
 
 def load_tokenizer(directory: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer that lies beside config.json: tokenizer.json if there is one, else tokenizer.model.
+    """The tokenizer that lies beside config.json: tokenizer.json if there is one, else tokenizer.model.  An adapter without
+    one has its base's.
 
     Raises `InvalidCheckpoint` where it is absent, damaged, lacks a control token, or does not fit `vocab_size`.
     """
+    directory = beside_or_base(directory, "tokenizer.json", "tokenizer.model")
     tokenizer: Tokenizer
     if (directory / "tokenizer.json").exists():
         tokenizer = JsonTokenizer(directory)

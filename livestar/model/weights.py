@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from livestar.errors import InvalidCheckpoint, InvalidConfig
+from livestar.model.adapter import base_directory, open_adapter
 from livestar.model.config import load_config
 from livestar.model.livestar import LiveStarModel
 
@@ -37,17 +38,22 @@ def load_model(
 
     Everything is checked against the file headers before any weight is read.  Tensors then go one by one to their final
     dtype and device, so host memory peaks at the model plus at most one shard.  `dtype` None takes that of the first tensor.
-    `on_progress` is called with bytes read and bytes in all.  Raises `InvalidCheckpoint`, which names the tensor and file.
+    An adapter is merged into its base (see `livestar.model.adapter`).  `on_progress` is called with bytes read and bytes in all.
+    Raises `InvalidCheckpoint`, which names the tensor and file.
     """
     directory = Path(directory)
     model, shards, total = open_checkpoint(directory)
+    adapter = open_adapter(directory, _shapes(model))
+    base = base_directory(directory)
     num_read = 0
     for file, names in shards.items():
-        with safe_open(directory / file, framework="pt", device="cpu") as shard:
+        with safe_open(base / file, framework="pt", device="cpu") as shard:
             for name in names:
                 tensor = shard.get_tensor(name)
                 num_read += tensor.nbytes
                 dtype = dtype or tensor.dtype
+                if adapter is not None:
+                    tensor = adapter.apply(name, tensor)
                 model.load_state_dict({name: tensor.to(device, dtype)}, strict=False, assign=True)
                 if on_progress is not None:
                     on_progress(num_read, total)
@@ -57,13 +63,20 @@ def load_model(
 def open_checkpoint(directory: Path) -> tuple[LiveStarModel, dict[str, list[str]], int]:
     """The model without its weights (on torch's `meta` device), which file holds which tensors, and their bytes in all.
 
-    Reads config.json and the file headers only, and checks them against each other.  Raises `InvalidCheckpoint`.
+    Reads config.json and the file headers only, and checks them against each other.  Files and bytes of an adapter are its
+    base's.  Raises `InvalidCheckpoint`.
     """
     with torch.device("meta"):
         model = LiveStarModel(load_config(directory))
-    shards = _shards(directory)
-    total = _check_headers(directory, shards, {name: tuple(p.shape) for name, p in model.state_dict().items()})
+    base = base_directory(directory)
+    shards = _shards(base)
+    total = _check_headers(base, shards, _shapes(model))
+    open_adapter(directory, _shapes(model))
     return model, shards, total
+
+
+def _shapes(model: LiveStarModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def save_model(

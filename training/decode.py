@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
-from livestar.errors import InvalidAnnotation, InvalidConfig, SourceError
+from livestar.errors import InvalidConfig, SourceError
 
 if TYPE_CHECKING:
     from livestar.annotations.types import AnnotatedVideo
@@ -23,26 +23,8 @@ logger = logging.getLogger(__name__)
 OnBad = Literal["raise", "skip"]
 
 
-class Progress(NamedTuple):
-    """How far filling the cache is."""
-
-    num_done: int
-    """Videos that are in the cache, or were skipped."""
-    num_videos: int
-    num_frames: int
-    """Frames computed so far; those that were in the cache do not count."""
-
-
-OnProgress = Callable[[Progress], None]
-
-
-class Filled(NamedTuple):
-    """The videos that can be trained on."""
-
-    videos: list[tuple[AnnotatedVideo, VideoFeatures]]
-    """In the order in which they were given."""
-    skipped: list[str]
-    """What was wrong with each video that was left out."""
+OnProgress = Callable[[int, int], None]
+"""Called with the videos done so far, skipped ones too, and the videos in all."""
 
 
 def fill_cache(
@@ -52,13 +34,14 @@ def fill_cache(
     on_progress: OnProgress | None = None,
     num_decoders: int | None = None,
     on_bad: OnBad = "raise",
-) -> Filled:
-    """Puts the features of all videos into the cache, and returns them.
+) -> list[tuple[AnnotatedVideo, VideoFeatures]]:
+    """Puts the features of all videos into the cache, and returns them, in the same order.
 
     Call it before Ray Train takes the CPUs: decoding tasks would wait for them for ever.
     `num_decoders` is the most Ray tasks at a time (None: as many as Ray finds room for), and has no effect without Ray.
-    Raises `SourceError` for a video that is missing or damaged, with its line in the annotation, or with `on_bad` skip leaves it
-    out; `InvalidAnnotation` where none is left; and `LiveStarError` where the disk is full.
+    Raises `SourceError` for a video that is missing or damaged, and `InvalidConfig` for a part that begins behind its end, both
+    with the annotation's file and line; with `on_bad` skip they are left out, logged and counted.  Raises `LiveStarError` where
+    the disk is full.
     """
     ray = sys.modules.get("ray")
     fill = Fill(cache, len(videos), on_progress, on_bad)
@@ -86,8 +69,7 @@ class Fill:
         self._on_progress = on_progress
         self._on_bad = on_bad
         self._features: dict[int, VideoFeatures] = {}
-        self._skipped: list[str] = []
-        self._num_frames = 0
+        self._num_skipped = 0
 
     def take_cached(self, number: int, video: AnnotatedVideo) -> bool:
         """Takes a video from the cache; False where it is not there.  One that is not even on disk is bad, and taken too."""
@@ -102,22 +84,12 @@ class Fill:
 
     def take_decoded(self, number: int, video: AnnotatedVideo) -> None:
         """Takes a video from the cache, or decodes it in this process."""
-        before = self._num_frames
         try:
-            features = self._cache.get(video, on_frames=lambda num_frames: self.computed(before + num_frames))
+            features = self._cache.get(video)
         except (SourceError, InvalidConfig) as error:
             self.bad(error)
         else:
             self.done(number, features)
-
-    def computed(self, num_frames: int) -> None:
-        """So many frames were computed so far."""
-        self._num_frames = num_frames
-        self._tell()
-
-    def add_frame(self) -> None:
-        """One more frame was computed."""
-        self.computed(self._num_frames + 1)
 
     def done(self, number: int, features: VideoFeatures) -> None:
         """A video is complete."""
@@ -128,20 +100,16 @@ class Fill:
         """A video cannot be used.  Raises the error unless such videos are skipped."""
         if self._on_bad == "raise":
             raise error
-        self._skipped.append(str(error))
+        self._num_skipped += 1
         logger.warning("left out: %s", error)
         self._tell()
 
-    def result(self, videos: Sequence[AnnotatedVideo]) -> Filled:
+    def result(self, videos: Sequence[AnnotatedVideo]) -> list[tuple[AnnotatedVideo, VideoFeatures]]:
         """All that can be trained on."""
-        if not self._features:
-            reason = f"; the first: {self._skipped[0]}" if self._skipped else ""
-            raise InvalidAnnotation(f"none of {len(videos)} videos can be used{reason}")
-        if self._skipped:
-            logger.warning("left out %d of %d videos that cannot be used", len(self._skipped), len(videos))
-        return Filled([(videos[number], self._features[number]) for number in sorted(self._features)], self._skipped)
+        if self._num_skipped:
+            logger.warning("left out %d of %d videos that cannot be used", self._num_skipped, len(videos))
+        return [(videos[number], self._features[number]) for number in sorted(self._features)]
 
     def _tell(self) -> None:
         if self._on_progress is not None:
-            num_done = len(self._features) + len(self._skipped)
-            self._on_progress(Progress(num_done, self._num_videos, self._num_frames))
+            self._on_progress(len(self._features) + self._num_skipped, self._num_videos)

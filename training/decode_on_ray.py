@@ -64,7 +64,6 @@ def decode_on_ray(
                     if int(block["place"][row]) != work.num_frames:
                         raise EngineFailed(f"frames of {videos[number].name} came out of order from Ray; please report it")
                     work.push(TimedPicture(time_s, block["image"][row]))
-                    fill.add_frame()
 
 
 @contextmanager

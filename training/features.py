@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from livestar.annotations.duration import pictures_of
 from livestar.annotations.footage import TimedPicture, read_frames
 from livestar.config import MediaConfig
 from livestar.errors import InvalidConfig, LiveStarError, SourceError, SourceNotFound, SourceUnreadable
-from livestar.media.source import SourceKind, classify, list_pictures
+from livestar.media.source import SourceKind, classify
 from training.feature_file import PARTIAL_SUFFIX, SUFFIX, FeatureWriter, VideoFeatures, read_feature_file
 
 if TYPE_CHECKING:
@@ -142,11 +143,7 @@ class FeatureCache:
             raise SourceUnreadable(f"{source.name} is an address; fetch the video and annotate the file")
         if source.kind is SourceKind.FILE:
             return ["video", self._digest(Path(source.location))]
-        try:
-            paths = list_pictures(source.location)
-        except OSError as error:
-            raise SourceUnreadable(f"{source.name} may not be read ({error.strerror}); check its permissions") from error
-        return ["pictures", video.fps, *map(self._digest, paths)]
+        return ["pictures", video.fps, *map(self._digest, pictures_of(source))]
 
     def _digest(self, path: Path) -> str:
         """SHA-256 of a file; read once as long as its size and date stay."""

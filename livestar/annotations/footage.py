@@ -1,4 +1,4 @@
-"""The video that an annotation is about: its frames as a model sees them, its pictures as they are, and how long it lasts.
+"""The video that an annotation is about: its frames as a model sees them, or its pictures as they are.
 
 Frames and their times are those that `livestar watch --fps F --start B` sees of the same source, with B the part's begin.
 """
@@ -9,12 +9,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from livestar.annotations.duration import measure_duration, pictures_of
 from livestar.config import MediaConfig
 from livestar.errors import InvalidConfig, SourceError, SourceNotFound, SourceUnreadable
 from livestar.media.decode import VideoInput
 from livestar.media.pictures import read_picture
 from livestar.media.sample import ROUNDING_S, Sampler
-from livestar.media.source import Source, SourceKind, classify, display_name, list_pictures
+from livestar.media.source import Source, SourceKind, classify, display_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from livestar.annotations.types import AnnotatedVideo
+
+__all__ = ["TimedPicture", "measure_duration", "read_frames"]
 
 
 class TimedPicture(NamedTuple):
@@ -56,22 +59,6 @@ def read_frames(video: AnnotatedVideo, *, fps: float, image_size: int | None) ->
         yield frame
 
 
-def measure_duration(source: str | tuple[str, ...], *, fps: float = 1.0) -> float:
-    """How long a video lasts, in seconds, by reading it to its end; pictures last 1 / `fps` each.  Raises `SourceError`."""
-    if not isinstance(source, str):
-        for path in source:
-            if not Path(path).is_file():
-                raise SourceNotFound(f"there is no picture {path!r}; get it again, or leave it out of the annotation")
-        return len(source) / fps
-    classified = classify(source)
-    if classified.kind is SourceKind.PICTURES:
-        return len(_list_pictures(classified)) / fps
-    with VideoInput.open(classified, MediaConfig(pace="fast")) as video:
-        if video.is_live:
-            raise SourceUnreadable(f"{classified.name} is live and has no length; record it to a file")
-        return video.measure()
-
-
 def _read_video(source: Source, config: MediaConfig, image_size: int | None) -> Iterator[TimedPicture]:
     with VideoInput.open(source, config) as video:
         if video.is_live:
@@ -89,7 +76,7 @@ def _read_video(source: Source, config: MediaConfig, image_size: int | None) -> 
 def _read_pictures(
     video: AnnotatedVideo, source: Source | None, config: MediaConfig, image_size: int | None
 ) -> Iterator[TimedPicture]:
-    paths = [Path(path) for path in video.source] if source is None else _list_pictures(source)
+    paths = [Path(path) for path in video.source] if source is None else pictures_of(source)
     first = math.ceil(config.start_s * video.fps - 1e-6)
     if first >= len(paths):
         length = f"lasts {len(paths) / video.fps:.3f} s"
@@ -112,16 +99,6 @@ def _read_pictures(
         yield TimedPicture(time_s, image)
     if num_shown == 0:
         raise SourceUnreadable(f"{display_name(video.name)}: no picture can be read; the first: {problem}") from problem
-
-
-def _list_pictures(source: Source) -> list[Path]:
-    try:
-        paths = list_pictures(source.location)
-    except OSError as error:
-        raise SourceUnreadable(f"{source.name} may not be read ({error.strerror}); check its permissions") from error
-    if not paths:
-        raise SourceUnreadable(f"{source.name} is a folder without pictures; put png, jpg, webp or bmp files in it")
-    return paths
 
 
 def _read_picture(path: Path, image_size: int | None, max_pixels: int) -> NDArray[np.uint8]:

@@ -107,7 +107,6 @@ def make_feed(
             return None
         return StreamDataset(
             kept,
-            cache,
             max_frames=config.data.max_frames,
             windows_per_video=config.data.windows_per_video,
             max_batch_tokens=config.optim.max_batch_tokens,

@@ -278,7 +278,7 @@ def test_the_end_of_turn_changes_no_row(visibility: Visibility) -> None:
 
 
 def test_the_end_of_turn_cannot_be_learnt_where_every_frame_ends_its_turn() -> None:
-    with pytest.raises(InvalidConfig, match="turn_weight is set, but .* set layout inference"):
+    with pytest.raises(InvalidConfig, match=r"turn_weight is set, but .* set layout inference"):
         builder(layout="training", turn_weight=0.1)
 
 

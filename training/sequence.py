@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Literal
 
 from livestar.errors import InvalidConfig
 from livestar.gate.layout import make_layout
+from livestar.model.prompt import CaptionRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from livestar.config import GateName
     from livestar.gate.layout import GateLayout
-    from livestar.model.prompt import CaptionRows, Prompt
+    from livestar.model.prompt import Prompt
 
 Visibility = Literal["leaf", "terminal", "causal"]
 """Which captions later rows see: none (the released code), each finished clip's last (the paper), or every copy."""
@@ -136,12 +137,20 @@ class SequenceBuilder:
             self._add_copy(sequence, captions[clip.first], weight)
         return sequence
 
-    def estimate(self, num_frames: int, caption_tokens: Sequence[tuple[int, int]]) -> int:
-        """Rows of a sequence, to plan batches with: `caption_tokens` gives each clip's copies and the tokens of its caption."""
+    def estimate(self, num_frames: int, clips: Sequence[tuple[int, int]], max_copies: int = 0) -> int:
+        """Most rows of a sequence, to plan batches with; frame numbers have up to four digits.
+
+        `clips` gives each clip's frames and the rows of its caption's turn (`CaptionRows.rows`); of its frames at most
+        `max_copies` carry a copy, or all for 0.
+        """
         line = self._prompt.frame_line(10**3, 0)
-        ends = len(self._prompt.turn_end) + len(self._prompt.assistant_header)
-        captions = sum(copies * (tokens + ends) for copies, tokens in caption_tokens)
-        return len(self._prompt.opening()) + num_frames * len(self._layout.frame(line, is_first=False)) + captions
+        num_rows = len(self._prompt.opening()) + num_frames * len(self._layout.frame(line, is_first=False))
+        for clip_frames, caption_rows in clips:
+            caption = CaptionRows("", (0,) * caption_rows, ())
+            copies = min(clip_frames, max_copies) if max_copies else clip_frames
+            fork, closing = self._layout.reference((), caption).rows, self._layout.closing(caption)
+            num_rows += copies * len(closing) if self._visibility == "causal" else copies * len(fork) + len(closing)
+        return num_rows
 
     def _add_copy(self, sequence: TrainingSequence, caption: CaptionRows, weight: float) -> None:
         """The caption, scored behind the newest frame."""

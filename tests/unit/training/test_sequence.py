@@ -34,7 +34,11 @@ class Piece(NamedTuple):
 
 
 def assert_spells(sequence: TrainingSequence, pieces: list[Piece]) -> None:
-    rows, positions, leaves, target_rows, targets, weights = "", [], [], [], "", []
+    rows = targets = ""
+    positions: list[int] = []
+    leaves: list[int] = []
+    target_rows: list[int] = []
+    weights: list[float] = []
     for piece in pieces:
         rows += piece.text
         positions += range(piece.position, piece.position + len(piece.text))
@@ -307,8 +311,22 @@ def test_what_holds_for_every_sequence(stream, choices, chance) -> None:
         follows = row + 1 < len(sequence.rows) and sequence.leaves[row + 1] == sequence.leaves[row]
         assert target == (sequence.rows[row + 1] if follows else ord("}"))
     # Every clip with a copy counts as much as one caption, or every copy does.
-    places = set(range(num_frames) if chosen is None else chosen)
-    copies = {clip: len(places & set(range(clip.first, clip.first + clip.num_frames))) for clip in clips}
+    carriers = set(range(num_frames) if chosen is None else chosen)
+    copies = {clip: len(carriers & set(range(clip.first, clip.first + clip.num_frames))) for clip in clips}
     expected = sum((1 if weighs else n) * (len(clip.caption) + 1) for clip, n in copies.items() if n)
     assert sum(sequence.weights) == pytest.approx(expected)
     assert len(sequence.targets) == sum(n * (len(clip.caption) + 1) for clip, n in copies.items())
+
+
+@given(STREAMS, st.sampled_from(VISIBILITIES), st.sampled_from(LAYOUTS), st.integers(0, 3), st.integers(0, 9990))
+def test_the_estimate_is_never_too_small_and_never_far_off(stream, visibility, layout, max_copies, offset) -> None:
+    """Too small, and a batch would not fit; too large, and batches would stay empty."""
+    num_frames, clips = stream
+    made = builder(visibility, layout)
+    numbers = range(1 + offset, num_frames + 1 + offset)
+    chosen = [clip.first + n for clip in clips for n in range(min(clip.num_frames, max_copies or clip.num_frames))]
+    num_rows = len(made.build(numbers, clips, chosen).rows)
+    sizes = [(clip.num_frames, len(PROMPT.caption(clip.caption).rows)) for clip in clips]
+    last_closing = len("}\n{assistant\n" + clips[-1].caption + "}\n{user\n")
+    spare = num_frames * 3 + last_closing + len("{user\n")  # digits, the last clip's own end, the first frame's header
+    assert num_rows <= made.estimate(num_frames, sizes, max_copies) <= num_rows + spare

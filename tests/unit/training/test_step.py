@@ -39,7 +39,7 @@ STREAMS = [
     clips_of([(0, 2), (1, 2), (0, 2)]),
 ]
 VISIBILITIES: tuple[Visibility, ...] = ("leaf", "terminal", "causal")
-CLOSE = {"rtol": 2e-5, "atol": 2e-5}
+TOLERANCE = 2e-5
 
 
 class Copy(NamedTuple):
@@ -121,7 +121,7 @@ def test_the_loss_is_the_sum_over_captions_computed_apart(
     ]
     losses = SequenceModel(model)(packed(visibility, layout))
     each = torch.stack([plain_loss(model, copy, features) for copy, features in apart])
-    torch.testing.assert_close(losses.loss, each.sum(), **CLOSE)
+    torch.testing.assert_close(losses.loss, each.sum(), rtol=TOLERANCE, atol=TOLERANCE)
     assert float(losses.weight) == pytest.approx(sum(copy.weight * len(copy.targets) for copy, _ in apart))
 
     def sum_apart() -> Tensor:
@@ -162,10 +162,10 @@ def test_packed_sequences_score_as_one_by_one(visibility: Visibility, layout: La
     alone = [packed(visibility, layout, [i]) for i in range(len(STREAMS))]
     score = SequenceModel(model).score
     for together, apart in zip(score(batch), zip(*(score(one) for one in alone), strict=True), strict=True):
-        torch.testing.assert_close(together, torch.cat(apart), **CLOSE)
+        torch.testing.assert_close(together, torch.cat(apart), rtol=TOLERANCE, atol=TOLERANCE)
     losses = SequenceModel(model)(batch)
     sums = [sum(values) for values in zip(*(SequenceModel(model)(one) for one in alone), strict=True)]
-    torch.testing.assert_close(list(losses), sums, **CLOSE)
+    torch.testing.assert_close(list(losses), sums, rtol=TOLERANCE, atol=TOLERANCE)
 
     def one_by_one() -> Tensor:
         return torch.stack([SequenceModel(model)(one).loss for one in alone]).sum()
@@ -218,7 +218,7 @@ def test_leaf_in_the_training_layout_has_the_released_codes_loss() -> None:
     batch = Batch.pack([ours], [tiny_features(num_frames)])
     assert len(ids) == batch.num_rows + int(left_out(ids, hidden).sum())
     released, _ = SequenceModel(model).score(whole, lambda batch: MaskAttention(released_mask(is_open)))
-    torch.testing.assert_close(SequenceModel(model).score(batch)[0], released, **CLOSE)
+    torch.testing.assert_close(SequenceModel(model).score(batch)[0], released, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("num_rows", [1, 3, 7, 1000])

@@ -176,13 +176,14 @@ def stay(rng: random.Random, noun: Noun, x: float, where: Where, *, new: bool, w
     verbs, spots = VERBS[noun.kind].stay, spot(x)
     verb, other, at = third(verbs[0]), third(rng.choice(verbs)), rng.choice(spots)
     subject = noun.a if new else noun.the
-    tail = f" {where.at}" if with_place else ""
+    middle = spots[0] == "in the middle"
+    tail = (f" of {where.the}" if middle else f" {where.at}") if with_place else ""
     return pool(
         rng,
         f"{subject} {verb} {spots[0]}{tail}",
         [
-            f"{subject} {other} {at}{tail}",
-            f"{subject} is {at}{tail}",
+            f"{subject} {other} {spots[0]}{tail}",
+            f"{subject} is {at}",
             f"{subject} {other} still {at}",
             f"{subject} does not move and stays {at}",
             f"there is {noun.a} {at} {where.at}",
@@ -195,7 +196,7 @@ def size(rng: random.Random, noun: Noun, bigger: bool) -> tuple[str, ...]:
     if bigger:
         others = ["gets bigger", "moves towards the camera", "grows larger", "gets closer"]
         return pool(rng, f"{noun.the} comes closer", [f"{noun.the} {o}" for o in others])
-    others = ["goes away", "moves away from the camera", "shrinks", "goes further away"]
+    others = ["goes into the distance", "moves away from the camera", "shrinks", "goes further away"]
     return pool(rng, f"{noun.the} gets smaller", [f"{noun.the} {o}" for o in others])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from training.mini import pixels
 from training.mini.catalogue import COLOURS, Picture, Place
@@ -61,7 +61,7 @@ class Renderer:
         pictures = self._place(shot.place)
         picture = pictures[pixels.bounce(int((t - shot.begin_s) * _CLIP_FPS), len(pictures))]
         height, width = picture.shape[:2]
-        side = at(shot.height, t) * min(height, width)
+        side = min(at(shot.height, t), 1.0) * (min(height, width) - 1)
         pan = at(shot.pan, t)
         if shot.place.kind == "pano":
             left, top = (pan % 1.0) * width, 0.53 * height - side / 2
@@ -99,8 +99,3 @@ def _squeezed(frame: Frame, quality: int) -> Frame:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file).convert("RGB"))
-
-
-def soften(image: Image.Image) -> Image.Image:
-    """`image` without the hard edges of an enlarged cut-out."""
-    return image.filter(ImageFilter.GaussianBlur(0.6))

@@ -99,7 +99,8 @@ def holds(steps: Steps, t: float) -> bool:
 
 
 def write(seed: int, split: Split, catalogue: Catalogue) -> Script:
-    """The script of stream number `seed` of `split`: 16 to 28 s, 4 to 9 events that follow on one another without a gap."""
+    """The script of stream number `seed` of `split`: 16 to 28 s, 4 to about 9 events that follow on one another without
+    a gap."""
     return _Writer(random.Random(f"livestar-mini {split} {seed}"), split, catalogue).write(seed)
 
 
@@ -153,11 +154,11 @@ class _Writer:
 
     def write(self, seed: int) -> Script:
         rng = self.rng
-        target = rng.uniform(16.0, 26.0)
+        target = rng.uniform(16.0, 24.5)
         self.cut_to(rng.choice(self.places))
         if rng.random() < 0.45:
             self.bring(x=rng.uniform(0.25, 0.75), visible=True)
-        while self.t < target - 1.5 and len(self.events) < 9:
+        while self.t < 16.0 or (self.t < target - 1.5 and len(self.events) < 9):
             self.next_event()
         return Script(
             seed=seed,
@@ -222,14 +223,13 @@ class _Writer:
 
     def plans(self) -> dict[str, tuple[float, float, float, Plan]]:
         """What may come next: name -> weight, shortest and longest duration in seconds, and how to do it."""
-        if self.light[-1][1] < 1 and (self.last != "dark" or self.rng.random() < 0.6):
+        if self.light[-1][1] < 1:
             return {"bright": (1, 1.5, 2.5, self.brighten)}
         everywhere: dict[str, tuple[float, float, float, Plan]] = {
             "shake": (0.25, 1.5, 2.5, self.shake),
             "cut": (0.9 if self.events else 0.0, 1.5, 3.0, self.cut),
+            "dark": (0.35 if self.events else 0.0, 1.5, 3.0, self.darken),
         }
-        if self.last != "dark" and self.events:
-            everywhere["dark"] = (0.4, 1.5, 3.0, self.darken)
         if not self.stage:
             plans = {
                 "enter": (5, 1.5, 3.0, self.enter),
@@ -242,6 +242,8 @@ class _Writer:
             if self.place.kind == "pano":
                 plans["turn"] = (0.9, 1.5, 3.5, self.turn)
             return plans | everywhere
+        if not self.events:
+            return {"stay": (1, 2.0, 4.0, self.stay)}
         role = self.rng.choice(self.stage)
         if role.over:
             return {"upright": (1, 1.5, 2.5, lambda: self.flip(role)), "leave": (0.3, 1.5, 3.0, lambda: self.leave(role))}
@@ -310,7 +312,7 @@ class _Writer:
         begin = role.x[-1][1]
         role.face("right" if x > begin else "left", self.t)
         role.go(role.x, self.t, self.end, x)
-        if role.thing.kind == "ball":
+        if role.thing.kind in ("ball", "fruit"):
             turns = -(x - begin) / (3.14 * role.scale[-1][1]) * 360
             role.go(role.angle, self.t, self.end, role.angle[-1][1] + turns)
         return abs(x - begin) / (self.end - self.t) > 0.36

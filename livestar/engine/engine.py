@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from livestar.config import EngineConfig, StreamConfig
+    from livestar.gate.threshold import Threshold
     from livestar.model.livestar import LiveStarModel
     from livestar.model.tokenizer import Tokenizer
     from livestar.types import Frame, StreamEvent, StreamId
@@ -85,8 +86,8 @@ class Engine:
 
     # Streams
 
-    def open(self, stream_id: StreamId, config: StreamConfig) -> None:
-        """Admits a stream, with all the KV blocks it can ever need set aside.
+    def open(self, stream_id: StreamId, config: StreamConfig, *, threshold: Threshold | None = None) -> None:
+        """Admits a stream, with all the KV blocks it can ever need set aside.  `threshold` takes the place of the config's.
 
         Raises `InvalidRequest` for an id that is open or a config that cannot work, `AtCapacity` where the pool is too small.
         """
@@ -107,7 +108,7 @@ class Engine:
             stream_id=stream_id,
             prompt=plan.prompt,
             layout=plan.layout,
-            threshold=plan.threshold,
+            threshold=plan.threshold if threshold is None else threshold,
             retention=plan.retention,
             sampler=CaptionSampler(config.sampling, self.model.device),
             context=context,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from livestar.config import StreamConfig
     from livestar.engine.engine import Engine, EngineStats
+    from livestar.gate.threshold import Threshold
     from livestar.types import Frame, StreamEvent, StreamId
 
 logger = logging.getLogger(__name__)
@@ -127,13 +128,17 @@ class EngineLoop:
         self._wake.set()
         return future
 
-    def open(self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed) -> Future[None]:
-        """Opens a stream that is fed by `feed` until that is finished."""
-        return self.submit(lambda: self.admit(stream_id, config, feed))
+    def open(
+        self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed, *, threshold: Threshold | None = None
+    ) -> Future[None]:
+        """Opens a stream that is fed by `feed` until that is finished; `threshold` takes the place of the config's."""
+        return self.submit(lambda: self.admit(stream_id, config, feed, threshold=threshold))
 
-    def admit(self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed) -> None:
+    def admit(
+        self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed, *, threshold: Threshold | None = None
+    ) -> None:
         """As `open`, at once.  For streams that are there from the beginning: only before `start`."""
-        self._engine.open(stream_id, config)
+        self._engine.open(stream_id, config, threshold=threshold)
         self._feeds[stream_id] = feed
         self._num_dropped[stream_id] = 0
 

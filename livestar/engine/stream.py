@@ -62,7 +62,7 @@ def watch_frame(
     """Watches one frame, whose visual tokens are in feature slot `slot`; returns the events that it caused."""
     line = stream.prompt.frame_line(frame.index, slot)
     rows = stream.layout.frame(line, is_first=stream.num_frames == 0)
-    threshold = stream.threshold.value
+    threshold = stream.threshold.at(frame.index)
     perplexity = ratio = None
     responds = True
     if stream.caption is not None and stream.reference_perplexity is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from livestar.config import GateConfig
 
 DEFAULT_THRESHOLD = 1.03
@@ -22,9 +25,8 @@ MIN_CALIBRATION = 16
 class Threshold(Protocol):
     """The ratio of perplexity to reference above which to respond."""
 
-    @property
-    def value(self) -> float:
-        """Threshold for the next verification."""
+    def at(self, frame: int) -> float:
+        """Threshold for the verification of the frame of that number."""
         ...
 
     def observe(self, ratio: float) -> None:
@@ -37,6 +39,10 @@ class FixedThreshold:
 
     def __init__(self, value: float) -> None:
         self.value = value
+
+    def at(self, frame: int) -> float:
+        """The given number."""
+        return self.value
 
     def observe(self, ratio: float) -> None:
         """Nothing to learn."""
@@ -54,8 +60,13 @@ class RateThreshold:
         self._aim = response_rate
         self._ratios: deque[float] = deque(maxlen=CALIBRATION_WINDOW)
 
+    def at(self, frame: int) -> float:
+        """What holds now, whatever the frame."""
+        return self.value
+
     @property
     def value(self) -> float:
+        """Threshold for the next verification."""
         if len(self._ratios) < MIN_CALIBRATION:
             return DEFAULT_THRESHOLD
         ranked = sorted(self._ratios)
@@ -68,6 +79,21 @@ class RateThreshold:
         error = self.response_rate - (ratio > self.value)
         self._aim = min(1.0, max(0.0, self._aim + CALIBRATION_STEP * error))
         self._ratios.append(ratio)
+
+
+class ScheduledThreshold:
+    """Speaks on given frames, whatever the perplexity: for policies that know nothing of the content, with the same captioner."""
+
+    def __init__(self, speaks_on: Callable[[int], bool]) -> None:
+        """`speaks_on` is asked once for each frame, by its number from 1; the first frame is spoken on anyway."""
+        self._speaks_on = speaks_on
+
+    def at(self, frame: int) -> float:
+        """0, which every perplexity exceeds, or the largest float, which none does."""
+        return 0.0 if self._speaks_on(frame) else sys.float_info.max
+
+    def observe(self, ratio: float) -> None:
+        """Nothing to learn."""
 
 
 def make_threshold(config: GateConfig) -> Threshold:

@@ -15,6 +15,7 @@ from livestar.gate.threshold import (
     MIN_CALIBRATION,
     FixedThreshold,
     RateThreshold,
+    ScheduledThreshold,
     make_threshold,
 )
 
@@ -93,3 +94,16 @@ def test_calibration_meets_its_rate_where_ratios_depend_on_the_responses(rate: f
         num_responses += responds
         age = 0 if responds else age
     assert num_responses / 6000 == pytest.approx(rate, rel=0.1)
+
+
+def test_a_schedule_speaks_on_its_frames_and_on_no_others() -> None:
+    threshold = ScheduledThreshold({2, 5}.__contains__)
+    assert [threshold.at(frame) for frame in (2, 5)] == [0.0, 0.0]
+    threshold.observe(1.5)
+    assert all(not ratio > threshold.at(3) for ratio in (0.5, 1e300))
+
+
+def test_a_fixed_and_a_calibrated_threshold_are_the_same_for_every_frame() -> None:
+    assert FixedThreshold(1.2).at(1) == FixedThreshold(1.2).at(99) == 1.2
+    calibrated = RateThreshold(0.2)
+    assert calibrated.at(1) == calibrated.value == DEFAULT_THRESHOLD

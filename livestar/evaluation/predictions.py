@@ -193,9 +193,7 @@ def _verdict(record: dict[str, object], time_s: float, where: str) -> FrameVerdi
     )
 
 
-def _identify(
-    said: dict[str, _Prediction], videos: list[tuple[VideoRun, int]], predictions: Path, truth: Path
-) -> dict[str, str]:
+def _identify(said: dict[str, _Prediction], videos: list[tuple[VideoRun, int]], predictions: Path, truth: Path) -> dict[str, str]:
     """For every video of the truth the id that the predictions use: its name, or what `livestar watch` calls such a file."""
     from livestar.media.source import stream_id_for
 
@@ -239,13 +237,10 @@ def _merge(run: VideoRun, prediction: _Prediction) -> VideoRun:
 def parse_time_s(text: str, where: str) -> float:
     """HH:MM:SS, MM:SS or SS, as the released code reads it; the seconds may have decimals."""
     parts = text.strip().split(":")
-    if len(parts) <= 3 and all(re.fullmatch(r"\d{1,6}", part) for part in parts[:-1]):
-        if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", parts[-1]):
-            seconds = float(parts[-1])
-            for i, part in enumerate(reversed(parts[:-1]), start=1):
-                seconds += int(part) * 60**i
-            return seconds
-    raise InvalidRequest(f"{where}: the time is {_short(text)}; expected HH:MM:SS")
+    is_time = len(parts) <= 3 and re.fullmatch(r"(\d{1,6}:)*\d{1,9}(\.\d{1,9})?", text.strip(), re.ASCII)
+    if not is_time:
+        raise InvalidRequest(f"{where}: the time is {_short(text)}; expected HH:MM:SS")
+    return math.fsum(float(part) * 60.0**i for i, part in enumerate(reversed(parts)))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

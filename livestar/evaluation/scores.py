@@ -71,11 +71,8 @@ def floor_scores(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:
     """
     rate = response_rate(runs)
     interval_s = floors.matched_interval_s(runs, rate)
-    fixed = [{"interval_s": float(n), **timing_scores(floors.every(runs, n))} for n in range(1, floors.MAX_INTERVAL_S + 1)]
-    matched = {
-        "interval_s": interval_s,
-        **timing_scores(floors.every(runs, interval_s or float("inf"))),
-    }
+    fixed = [_metronome(runs, float(n)) for n in range(1, floors.MAX_INTERVAL_S + 1)]
+    matched = _metronome(runs, interval_s)
     draws = [timing_scores(floors.at_random(runs, rate, seed + i)) for i in range(floors.NUM_DRAWS)]
     drawn = {key: fmean(draw[key] for draw in draws) for key in draws[0]}
     return {
@@ -86,6 +83,12 @@ def floor_scores(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:
         "best_at_rate": {key: max(matched[key] or 0.0, drawn[key]) for key in F1_KEYS},
         "every": fixed,
     }
+
+
+def _metronome(runs: Sequence[VideoRun], interval_s: float | None) -> dict[str, float | None]:
+    """Scores of speaking every so many seconds; None speaks on first frames only."""
+    scores = timing_scores(floors.every(runs, float("inf") if interval_s is None else interval_s))
+    return {"interval_s": interval_s, **scores}
 
 
 def score_runs(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:

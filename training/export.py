@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import safe_open
 
+from livestar.errors import InvalidConfig
+from livestar.model.adapter import ADAPTER_CONFIG, base_directory, beside_or_base
+from livestar.model.mini import MINI_NAME, mini_directory
 from livestar.model.tokenizer import TOKENIZER_FILES
 from livestar.model.weights import load_model, open_checkpoint, save_model
 from training.lora import save_adapter
@@ -33,17 +36,18 @@ def export(model: LiveStarModel, config: TrainConfig, base: Path, target: Path, 
     shutil.rmtree(partial, ignore_errors=True)
     try:
         if config.lora.rank and not config.lora.merge:
-            save_adapter(model, config.lora, partial, base=str(base.resolve()))
+            save_adapter(model, config.lora, partial, base=base_name(base))
         else:
             if config.lora.rank:
                 adapter = target.with_name("adapter")
-                save_adapter(model, config.lora, adapter, base=str(base.resolve()))
+                save_adapter(model, config.lora, adapter, base=base_name(base))
                 model = load_model(adapter, dtype=torch.float32)
             with_watching(model, config)
             save_model(model, partial, dtype=dtype or stored_dtype(base))
             for name in TOKENIZER_FILES:
-                if (base / name).exists():
-                    shutil.copyfile(base / name, partial / name)
+                source = beside_or_base(base, name) / name
+                if source.exists():
+                    shutil.copyfile(source, partial / name)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
     except BaseException:
@@ -67,8 +71,19 @@ def with_watching(model: LiveStarModel, config: TrainConfig) -> None:
 def stored_dtype(directory: Path) -> torch.dtype:
     """The number format that a checkpoint's language model is stored in."""
     _, shards, _ = open_checkpoint(directory)
+    folder = base_directory(directory)
     name = "language_model.output.weight"
     file = next(file for file, names in shards.items() if name in names)
-    with safe_open(directory / file, framework="pt", device="cpu") as shard:
+    with safe_open(folder / file, framework="pt", device="cpu") as shard:
         dtype: torch.dtype = shard.get_slice(name)[:1].dtype
         return dtype
+
+
+def base_name(directory: Path) -> str:
+    """What an adapter calls its base: a path, or the name of the packaged model, which lies elsewhere on another machine."""
+    if (directory / ADAPTER_CONFIG).exists():
+        raise InvalidConfig(f"model.base {str(directory)!r} is an adapter itself; set lora.merge to true, or train from its base")
+    try:
+        return MINI_NAME if directory.resolve() == mini_directory().resolve() else str(directory.resolve())
+    except InvalidConfig:  # there is no packaged model
+        return str(directory.resolve())

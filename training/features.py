@@ -51,9 +51,17 @@ class FeatureCache:
     """
 
     def __init__(
-        self, directory: Path, model: LiveStarModel, *, fps: float, dtype: torch.dtype | None = None, verify: bool = True
+        self,
+        directory: Path,
+        model: LiveStarModel,
+        *,
+        fps: float,
+        dtype: torch.dtype | None = None,
+        precision: torch.dtype = torch.float32,
+        verify: bool = True,
     ) -> None:
-        """`dtype` None keeps the number format of the tower.  `verify` compares checksums when a file is first used.
+        """`dtype` is the number format that is kept; None is the tower's.  `precision` bfloat16 lets the tower compute in it,
+        which takes a third of the time on a CPU that has it.  `verify` compares checksums when a file is first used.
 
         Raises `InvalidConfig` for a frame rate out of range, and a folder that cannot be made.
         """
@@ -62,6 +70,7 @@ class FeatureCache:
         self.fps = MediaConfig(fps=fps).fps
         self.image_size = model.config.vision.image_size
         self._dtype = dtype
+        self._precision = precision
         self._verify = verify
         self._fingerprint = vision_fingerprint(model)
         self._digests: dict[tuple[str, int, int], str] = {}
@@ -119,12 +128,24 @@ class FeatureCache:
             content = self._content(video)
         except LiveStarError as error:
             raise named(error, video) from error
-        parts = (VERSION, content, video.begin_s, video.end_s, self.fps, self.image_size, str(self._dtype), self._fingerprint)
+        parts = (
+            VERSION,
+            content,
+            video.begin_s,
+            video.end_s,
+            self.fps,
+            self.image_size,
+            str(self._dtype),
+            str(self._precision),
+            self._fingerprint,
+        )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def encode(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Pictures [n, S, S, 3] -> features [n, V, W] on the CPU, in the format that is kept."""
-        features = self.model.features(torch.from_numpy(images))
+        is_half = self._precision == torch.bfloat16
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=is_half):
+            features = self.model.features(torch.from_numpy(images))
         return features.to("cpu", self._dtype or features.dtype)
 
     def keep(self, key: str, features: VideoFeatures) -> VideoFeatures:

@@ -68,10 +68,10 @@ class Feed:
     def _make(self, dataset: StreamDataset, epoch: int, indices: Sequence[int]) -> Batch:
         samples = [dataset.sample(epoch, index) for index in indices]
         sequences = [self._sequence(s, epoch, i, dataset is self.train) for s, i in zip(samples, indices, strict=True)]
-        return Batch.pack(sequences, [tokens(sample) for sample in samples]).to(self.world.device)
+        return Batch.pack(sequences, [sample.features for sample in samples]).to(self.world.device)
 
     def _sequence(self, sample: Sample, epoch: int, index: int, is_training: bool) -> TrainingSequence:
-        draw = random.Random(f"{self.seed} {epoch} {index}")
+        draw = random.Random(f"{self.seed} {epoch} {index} captions")
         clips = [
             Clip(clip.first_frame, clip.num_frames, draw.choice(clip.captions) if is_training else clip.captions[0])
             for clip in sample.clips
@@ -90,8 +90,3 @@ class Feed:
             frames = range(clip.first, clip.first + clip.num_frames)
             places.extend(sorted(draw.sample(frames, min(most, len(frames)))))
         return places
-
-
-def tokens(sample: Sample) -> torch.Tensor:
-    """A sample's visual tokens, [frames, tokens of a frame, width]."""
-    return sample.features

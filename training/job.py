@@ -13,7 +13,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer, get_device
 
 from livestar.errors import InvalidConfig, LiveStarError
-from livestar.model.adapter import resolve_model
+from livestar.model.mini import model_directory
 from training.config import TrainConfig, parse_config
 from training.run import MODEL, train
 from training.world import World
@@ -42,7 +42,9 @@ def train_on_ray(config: TrainConfig, *, address: str | None, reporter: Reporter
     try:
         ray.init(address=address, include_dashboard=False if own else None, log_to_driver=False, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InvalidConfig(f"no Ray cluster answers at {address!r} ({error}); give --ray local, or start one: ray start --head") from error
+        raise InvalidConfig(
+            f"no Ray cluster answers at {address!r} ({error}); give --ray local, or start one: ray start --head"
+        ) from error
     try:
         _check_room(config)
         name = Path(config.run.output).name
@@ -79,7 +81,7 @@ def absolute(config: TrainConfig) -> TrainConfig:
         holdout_files=full(config.data.holdout_files),
         cache=str(Path(config.data.cache).resolve()),
     )
-    model = replace(config.model, base=str(resolve_model(config.model.base)))
+    model = replace(config.model, base=str(model_directory(Path(config.model.base)).resolve()))
     return replace(config, data=data, model=model, run=replace(config.run, output=str(Path(config.run.output).resolve())))
 
 

@@ -13,7 +13,7 @@ from livestar.annotations.part import parse_part
 from livestar.annotations.read import read_annotations
 from livestar.engine.admission import make_prompt
 from livestar.errors import InvalidConfig
-from livestar.model.adapter import resolve_model
+from livestar.model.mini import model_directory
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model
 from training.dataset import StreamDataset
@@ -49,7 +49,7 @@ class Footage:
 
 def load_base(config: TrainConfig) -> tuple[LiveStarModel, Tokenizer, Path]:
     """The checkpoint to start from, in float32, and its folder; what is trained has gradients."""
-    directory = resolve_model(config.model.base)
+    directory = model_directory(Path(config.model.base))
     model = load_model(directory, dtype=torch.float32)
     tokenizer = load_tokenizer(directory, model.config.language.vocab_size)
     if config.lora.rank:
@@ -87,10 +87,26 @@ def cut(video: AnnotatedVideo, part: str) -> AnnotatedVideo:
 
 
 def make_feed(
-    config: TrainConfig, model: LiveStarModel, prompt: Prompt, footage: Footage, world: World, reporter: Reporter
+    config: TrainConfig,
+    model: LiveStarModel,
+    prompt: Prompt,
+    footage: Footage,
+    world: World,
+    reporter: Reporter,
+    *,
+    dtype: torch.dtype,
 ) -> Feed:
-    """Computes or finds the visual tokens of all footage, and arranges it in batches."""
-    cache = FeatureCache(Path(config.data.cache), model, fps=frames_per_second(config.data, model))
+    """Computes or finds the visual tokens of all footage, and arranges it in batches.
+
+    The tokens are kept in `dtype`, that of the stored weights.
+    """
+    cache = FeatureCache(
+        Path(config.data.cache),
+        model,
+        fps=frames_per_second(config.data, model),
+        dtype=dtype,
+        precision=getattr(torch, config.model.precision),
+    )
     builder = SequenceBuilder(
         prompt,
         visibility=config.scam.visibility,
@@ -99,32 +115,35 @@ def make_feed(
         turn_weight=config.scam.turn_weight,
     )
 
-    def dataset(videos: Sequence[AnnotatedVideo], stage: str) -> StreamDataset | None:
+    most = config.data.max_copies
+
+    def num_rows(num_frames: int, clips: Sequence[tuple[int, int]]) -> int:
+        return builder.estimate(num_frames, [(min(frames, most or frames), tokens) for frames, tokens in clips])
+
+    def dataset(videos: Sequence[AnnotatedVideo], stage: str) -> StreamDataset:
         kept = fill_cache(
-            cache, videos, on_bad=config.data.on_bad, on_progress=lambda done, total: reporter.stage(stage, done, total)
+            cache,
+            videos,
+            on_bad=config.data.on_bad,
+            on_progress=lambda done, total: reporter.stage(stage, done, total),
         )
-        if not kept:
-            return None
         return StreamDataset(
             kept,
             max_frames=config.data.max_frames,
             windows_per_video=config.data.windows_per_video,
             max_batch_tokens=config.optim.max_batch_tokens,
-            num_tokens=lambda frames, captions: builder.estimate(frames, captions, config.data.max_copies),
+            num_tokens=num_rows,
             count_tokens=lambda text: len(prompt.caption(text).rows),
             seed=config.optim.seed,
         )
 
-    train = dataset(footage.train, "looking at the training footage")
-    if train is None:
-        raise InvalidConfig("none of the training footage could be decoded; see the warnings above")
     return Feed(
         config=config.data,
         seed=config.optim.seed,
         world=world,
         builder=builder,
-        train=train,
-        holdout=dataset(footage.holdout, "looking at the held-out footage"),
+        train=dataset(footage.train, "looking at the training footage"),
+        holdout=dataset(footage.holdout, "looking at the held-out footage") if footage.holdout else None,
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livestar.errors import InvalidConfig, LiveStarError
-from livestar.evaluation.calibration import calibrate_checkpoint
+from livestar.evaluation.calibration import calibrate, write_threshold
+from livestar.evaluation.footage import Footage as HeldOut
+from livestar.session import load_checkpoint as load_model_directory
+from livestar.session import share_cores
 from training.checkpoint import list_checkpoints, load_checkpoint, read_progress
-from training.export import export
+from training.export import export, stored_dtype
 from training.log import RunLog
 from training.loop import Trainer
 from training.parallel import distribute
@@ -20,6 +24,7 @@ from training.step import SequenceModel
 from training.world import World
 
 if TYPE_CHECKING:
+    from livestar.evaluation.calibration import Objective
     from training.config import TrainConfig
     from training.log import Reporter
     from training.prepare import Footage
@@ -43,7 +48,7 @@ def train(config: TrainConfig, world: World, reporter: Reporter, *, started: flo
     footage = read_footage(config.data)
     if not world.is_first:
         world.barrier()  # the first worker looks at the footage, the others find what it saw
-    feed = make_feed(config, model, prompt_of(model, tokenizer), footage, world, reporter)
+    feed = make_feed(config, model, prompt_of(model, tokenizer), footage, world, reporter, dtype=stored_dtype(base))
     if world.is_first:
         world.barrier()
     checkpoints = folder / CHECKPOINTS
@@ -82,14 +87,25 @@ def finish(config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
     target = export(model, config, base, folder / MODEL)
     reporter.say(f"step {read_progress(best).step} is written to {target}")
     if config.run.calibrate != "none" and footage.holdout:
-        rate = calibrate_checkpoint(
-            target,
-            footage.holdout,
-            aim=config.run.calibrate,
-            fps=frames_per_second(config.data, model),
-            on_progress=lambda done, total: reporter.stage("setting the threshold", done, total),
-        )
-        reporter.say(f"threshold {rate:.4f} is set on the held-out footage")
+        set_threshold(target, config, footage, reporter)
+
+
+def set_threshold(directory: Path, config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
+    """Finds the threshold on the held-out footage and writes it into the model's config."""
+    checkpoint = load_model_directory(directory)
+    fps = frames_per_second(config.data, checkpoint.model)
+    shown = HeldOut(footage.holdout, fps=fps, image_size=checkpoint.model.config.vision.image_size)
+    workers = share_cores(checkpoint.model, os.cpu_count() or 1)
+    try:
+        objective: Objective = "f1" if config.run.calibrate == "f1" else "rate"
+        found = calibrate(checkpoint, shown, objective=objective, num_workers=workers)
+    except InvalidConfig as error:
+        reporter.say(f"the threshold was not set: {error}")
+        return
+    write_threshold(directory, found.threshold)
+    reporter.say(
+        f"threshold {found.threshold:.4f} is set on held-out footage: it responds to {found.response_rate:.1%} of frames"
+    )
 
 
 def claim(folder: Path, config: TrainConfig) -> None:

@@ -121,7 +121,8 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] normalised pixels -> [B, S / 32, S / 32, C]."""
-        x_BChw = F.relu6(self.stem(pixels), inplace=True)
+        # Channels last, because depthwise convolutions take half the time that way on a CPU.
+        x_BChw = F.relu6(self.stem(pixels.contiguous(memory_format=torch.channels_last)), inplace=True)
         for block in self.blocks:
             x_BChw = block(x_BChw)
         return x_BChw.permute(0, 2, 3, 1)

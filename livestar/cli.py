@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,7 @@ from livestar.config import (
     StreamConfig,
 )
 from livestar.errors import InvalidConfig, InvalidRequest, LiveStarError
+from livestar.extensions import add_extensions
 from livestar.records import to_line
 from livestar.types import CaptionDone, Notice, StreamEnded, Verdict
 from livestar.view import LiveView, PlainView, printable
@@ -108,10 +110,17 @@ def watch(
         typer.Argument(metavar="SOURCE...", help="Files, folders of pictures, or http, rtsp, rtmp, srt and udp addresses."),
     ],
     model: Annotated[
-        Path,
-        typer.Option(help="Directory of a checkpoint in the LiveStar-8B format.", show_default=False),
-    ],
-    fps: Annotated[float, typer.Option(help="Frames to look at per second of media.", rich_help_panel="Media")] = 1.0,
+        Path | None,
+        typer.Option(
+            help="Directory of a checkpoint in the LiveStar-8B format, or of a LoRA adapter. Default: livestar-mini, which ships "
+            "with LiveStar.",
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames to look at per second of media. Default: the model's own, or 1.", rich_help_panel="Media"),
+    ] = None,
     pace: Annotated[
         Pace,
         typer.Option(
@@ -159,7 +168,10 @@ def watch(
         int | None,
         typer.Option(help="Context budget of a stream, in tokens. Default: the model's own, or 8192.", rich_help_panel="Memory"),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest caption, in tokens.", rich_help_panel="What to say")] = 256,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="Longest caption, in tokens. Default: the model's own, or 256.", rich_help_panel="What to say"),
+    ] = None,
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1 discourages repeating words; 1 is off.", rich_help_panel="What to say")
     ] = 1.05,
@@ -191,27 +203,40 @@ def watch(
     not be met; 130 when interrupted.
     """
     media = MediaConfig(
-        fps=fps, pace=pace, start_s=start, loop=loop, stall_timeout_s=stall_timeout, max_reconnects=max_reconnects
+        fps=MediaConfig().fps if fps is None else fps,
+        pace=pace,
+        start_s=start,
+        loop=loop,
+        stall_timeout_s=stall_timeout,
+        max_reconnects=max_reconnects,
     )
     stream = StreamConfig(
         prompt=prompt,
         gate=GateConfig(name=gate, threshold=threshold, response_rate=response_rate, keep_captions=keep_captions),
         retention=RetentionConfig(name=retention, kv_tokens=kv_tokens, seed=seed),
         sampling=SamplingConfig(
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=SamplingConfig().max_new_tokens if max_new_tokens is None else max_new_tokens,
             repetition_penalty=repetition_penalty,
             temperature=temperature,
             top_p=top_p,
             seed=seed,
         ),
     )
+    from livestar.model.config import load_config
+    from livestar.model.mini import model_directory
     from livestar.session import WatchSession, check_request, load_checkpoint, share_cores
 
-    _check_output(output, [*sources, str(model)])
-    check_request(model, stream)
+    directory = model_directory(model)
+    _check_output(output, [*sources, str(directory)])
+    own = load_config(directory)
+    if fps is None and own.fps is not None:
+        media = replace(media, fps=own.fps)
+    if max_new_tokens is None and own.max_new_tokens is not None:
+        stream = replace(stream, sampling=replace(stream.sampling, max_new_tokens=own.max_new_tokens))
+    check_request(directory, stream)
     with _opened(output) as file:
         with _loading() as on_progress:
-            checkpoint = load_checkpoint(model, dtype=dtype, device=device, on_progress=on_progress)
+            checkpoint = load_checkpoint(directory, dtype=dtype, device=device, on_progress=on_progress)
         note = checkpoint.model.config.watch.get("note")
         if note is not None:
             err.print(Text(f"note: {printable(str(note))}", style="yellow"), soft_wrap=True)
@@ -345,14 +370,21 @@ def _view(session: WatchSession, *, is_piped: bool, trace: bool) -> View:
 
 @app.command("model-info")
 def model_info(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a checkpoint.")],
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Directory of a checkpoint. Default: livestar-mini.", show_default=False),
+    ] = None,
     memory: Annotated[float, typer.Option(min=0, max=1e6, help="Memory to fit into, in GiB.")] = 80.0,
-    kv_tokens: Annotated[int, typer.Option(min=1, help="Context budget of a stream, in tokens.")] = 8192,
+    kv_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Context budget of a stream, in tokens. Default: the model's own, or 8192."),
+    ] = None,
 ) -> None:
     """Print a model's sizes and token counts, and how many streams fit into a given memory."""
+    from livestar.model.mini import model_directory
     from livestar.summary import summarise
 
-    out.print(summarise(directory, memory_gib=memory, kv_tokens=kv_tokens))
+    out.print(summarise(model_directory(directory), memory_gib=memory, kv_tokens=kv_tokens))
 
 
 @app.command("demo-checkpoint")
@@ -369,6 +401,8 @@ def demo_checkpoint(
         raise InvalidConfig(f"{directory} cannot be written ({error.strerror}); choose another directory") from error
     out.print(Text(printable(f"{directory}: {NOTE}")), soft_wrap=True)
 
+
+add_extensions(app)
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,9 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from livestar.config import GateConfig, GateName, RetentionConfig, StreamConfig
+from livestar.config import GateConfig, GateName, RetentionConfig, SamplingConfig, StreamConfig
 from livestar.engine.admission import plan_stream
+from livestar.model.adapter import base_directory, open_adapter
 from livestar.model.config import InternViTConfig
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import open_checkpoint
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 GIB = 2**30
 
 
-def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
+def summarise(directory: Path, *, memory_gib: float, kv_tokens: int | None) -> Table:
     """Sizes, token counts, KV bytes per token, and how many streams of `kv_tokens` fit into `memory_gib` beside the weights.
 
+    `kv_tokens` None is what watching takes: the model's own, or 8192.  Captions are of the model's own length.
     Reads headers, no weights.  Raises `InvalidCheckpoint` and `InvalidConfig` as loading and watching would.
     """
     model, shards, num_bytes = open_checkpoint(directory)
@@ -40,6 +42,10 @@ def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     table.add_row("weights", f"{num_weights:,} in {len(shards)} {'file' if len(shards) == 1 else 'files'}, {_size(num_bytes)}")
+    adapter = open_adapter(directory, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
+    if adapter is not None:
+        changes = f"{len(adapter.low_rank)} weights changed and {len(adapter.replaced)} tensors replaced"
+        table.add_row("adapter", Text(printable(f"{changes}, over {base_directory(directory).resolve()}")))
     table.add_row(
         "vision tower",
         f"{_count(model.vision_model):,} weights: {_tower(vision)}",
@@ -52,14 +58,16 @@ def summarise(directory: Path, *, memory_gib: float, kv_tokens: int) -> Table:
     )
     table.add_row("vocabulary", f"{language.vocab_size:,} ({tokenizer.size:,} in the tokenizer)")
     table.add_row("tokens of a picture", str(config.num_visual_tokens))
+    sampling = SamplingConfig() if config.max_new_tokens is None else SamplingConfig(max_new_tokens=config.max_new_tokens)
     for gate in get_args(GateName):
-        plan = plan_stream(config, tokenizer, StreamConfig(gate=GateConfig(name=gate)))
+        plan = plan_stream(config, tokenizer, StreamConfig(gate=GateConfig(name=gate), sampling=sampling))
         line = plan.prompt.frame_line(1, 0)
         table.add_row(
             f"tokens, {gate} gate",
             f"opening {len(plan.opening)}, a frame adds {len(plan.layout.frame(line, is_first=False))}",
         )
-    capacity = plan_stream(config, tokenizer, StreamConfig(retention=RetentionConfig(kv_tokens=kv_tokens))).capacity
+    retention = RetentionConfig(kv_tokens=kv_tokens)
+    capacity = plan_stream(config, tokenizer, StreamConfig(retention=retention, sampling=sampling)).capacity
     for dtype in (torch.bfloat16, torch.float32):
         table.add_row(
             f"in {str(dtype).removeprefix('torch.')}", _fit(num_weights, config.kv_values_per_token, capacity, dtype, memory_gib)

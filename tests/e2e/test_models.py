@@ -1,7 +1,8 @@
-"""`model-info` and `demo-checkpoint`."""
+"""`model-info` and `demo-checkpoint`, the model that comes with LiveStar, and what a model chooses for itself."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,13 +11,28 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from tests.e2e.command import livestar
+from tests.checkpoints import RECIPES, write_checkpoint
+from tests.e2e.command import Finished, captions, livestar, of_type, watch_records
 
 pytestmark = pytest.mark.e2e
 
 GIB = 2**30
+
+PACKAGED = """
+import sys
+from pathlib import Path
+from importlib import resources
+from unittest import mock
+from livestar.cli import main
+folder = Path(sys.argv.pop(1))
+with mock.patch.object(resources, "files", lambda package: folder):
+    main()
+"""
+"""The command, with another folder in place of the installed package's."""
 
 
 def rows(directory: Path, *arguments: object) -> dict[str, str]:
@@ -129,3 +145,84 @@ def test_a_demo_checkpoint_is_not_written_where_a_file_is(tmp_path: Path, place:
     assert str(tmp_path / place) in finished.err
     assert "choose another directory" in finished.err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def packaged(folder: Path, *arguments: object) -> Finished:
+    """The command as it is where the package's files lie in `folder`."""
+    return livestar(*arguments, command=(sys.executable, "-c", PACKAGED, str(folder)))
+
+
+def test_without_a_model_the_packaged_one_watches(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "assets" / "livestar-mini")
+    watch = ("watch", pictures, "--pace", "fast", "--max-new-tokens", 4, "--output", "-")
+    given = livestar(*watch, "--model", tiny)
+    assert given.status == 0
+    for named in ((), ("--model", "livestar-mini")):
+        finished = packaged(tmp_path, *watch, *named)
+        assert finished.status == 0, finished.err
+        assert finished.out == given.out
+    assert "vision tower" in packaged(tmp_path, "model-info").out
+
+
+@pytest.mark.parametrize("words", [("watch", "x.mp4"), ("model-info",)])
+def test_where_no_model_is_packaged_the_remedy_is_named(tmp_path: Path, words: tuple[str, ...]) -> None:
+    finished = packaged(tmp_path, *words)
+    assert finished.status == 2
+    assert "livestar-mini is not in this installation" in finished.err
+    assert "--model DIR" in finished.err
+
+
+def test_a_model_chooses_its_frame_rate_and_length_and_options_win(tiny: Path, clip: Path, tmp_path: Path) -> None:
+    chosen = shutil.copytree(tiny, tmp_path / "chosen")
+    config = json.loads((chosen / "config.json").read_text())
+    config["livestar"] |= {"fps": 2, "max_new_tokens": 3, "threshold": 0.5}
+    (chosen / "config.json").write_text(json.dumps(config))
+
+    def watched(*options: object) -> list[dict[str, object]]:
+        words = ("watch", clip, "--pace", "fast", "--model", chosen, "--trace", "--output", "-", *options)
+        finished = livestar(*words)
+        assert finished.status == 0, finished.err
+        return [json.loads(line) for line in finished.out.splitlines()]
+
+    own, other = watched(), watched("--fps", 1, "--max-new-tokens", 1)
+    assert len(of_type(own, "verdict")) == 12
+    assert len(of_type(other, "verdict")) == 6
+    assert max(len(text) for _, text in captions(own)) > max(len(text) for _, text in captions(other))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("fps", 0), ("fps", "often"), ("fps", 1000), ("max_new_tokens", 0), ("max_new_tokens", 2.5)]
+)
+def test_a_choice_that_cannot_be_is_named_with_its_file(tiny: Path, tmp_path: Path, key: str, value: object) -> None:
+    chosen = shutil.copytree(tiny, tmp_path / "chosen")
+    config = json.loads((chosen / "config.json").read_text())
+    config["livestar"] |= {key: value}
+    (chosen / "config.json").write_text(json.dumps(config))
+    finished = livestar("model-info", chosen)
+    assert finished.status == 2
+    assert f"config.json: livestar: {key} is {value!r}" in finished.err
+
+
+def test_a_model_of_few_positions_needs_no_budget_given(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPES["deep"], max_positions=2048, watch=(("max_new_tokens", 16), ("task", "Watch.\n")))
+    table = rows(write_checkpoint(tmp_path / "short", recipe))
+    assert number(table["in float32"], r"stream of ([\d,]+) tokens") <= 2048
+    assert table["its own max_new_tokens"] == "16"
+
+
+def test_an_adapter_watches_over_its_base(tiny: Path, pictures: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny, tmp_path / "base")
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    values = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "../base", "target_modules": ["wo"]}
+    (adapter / "adapter_config.json").write_text(json.dumps(values))
+    prefix = "base_model.model.language_model.model.layers.0.attention.wo"
+    generator = torch.Generator().manual_seed(0)
+    pair = {"A": torch.randn(2, 48, generator=generator), "B": torch.randn(48, 2, generator=generator)}
+    tensors = {f"{prefix}.lora_{letter}.weight": tensor for letter, tensor in pair.items()}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    with_adapter, without = watch_records(adapter, pictures), watch_records(base, pictures)
+    assert captions(with_adapter) != captions(without)
+    save_file({name: 0 * tensor for name, tensor in tensors.items()}, adapter / "adapter_model.safetensors")
+    assert watch_records(adapter, pictures) == without
+    assert rows(adapter)["adapter"] == f"1 weights changed and 0 tensors replaced, over {base}"

@@ -26,7 +26,7 @@ from tests.e2e.command import (
 
 pytestmark = pytest.mark.e2e
 
-COMMANDS = ("watch", "model-info", "demo-checkpoint")
+COMMANDS = ("watch", "model-info", "demo-checkpoint", "train")
 RETENTIONS = ("none", "window", "peak-end", "peak-end-code", "peak-end-median", "peak-end-prob")
 
 
@@ -175,11 +175,10 @@ def test_an_unknown_option_is_named(tiny: Path) -> None:
     assert "--frames-per-second" in finished.err
 
 
-@pytest.mark.parametrize(("words", "wanted"), [(("watch",), "SOURCE"), (("watch", "x.mp4"), "--model"), (("model-info",), "DIR")])
-def test_what_is_missing_is_named(words: tuple[str, ...], wanted: str) -> None:
-    finished = livestar(*words)
+def test_what_is_missing_is_named() -> None:
+    finished = livestar("watch")
     assert finished.status == 2
-    assert wanted in finished.err
+    assert "SOURCE" in finished.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

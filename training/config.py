@@ -5,8 +5,10 @@ A key that does not exist is refused with the nearest one that does; values are 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ Calibration = Literal["none", "truth", "f1"]
 C = TypeVar("C")
 
 SUFFIX = ".toml"
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes", type(None): '"none"'}
+"""What errors call the types of values."""
 
 
 def _check(ok: bool, name: str, value: object, remedy: str) -> None:
@@ -233,16 +237,14 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
 
     Relative paths in `data` and `run` are relative to the working folder.  Raises `InvalidConfig`.
     """
-    path = Path(name)
-    if name in named_configs():
-        text = (resources.files("training") / "configs" / (name + SUFFIX)).read_text(encoding="utf-8")
-    elif path.suffix == SUFFIX or path.exists():
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise InvalidConfig(f"config {name!r} cannot be read ({error}); give a TOML file") from error
-    else:
-        raise InvalidConfig(f"config {name!r} is neither a file nor one of {', '.join(named_configs())}; livestar train --list")
+    own = named_configs()
+    try:
+        path = resources.files("training") / "configs" / (name + SUFFIX) if name in own else Path(name)
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InvalidConfig(f"config {name!r} is neither a file nor one of {', '.join(own)}; livestar train --list") from error
+    except (OSError, ValueError) as error:
+        raise InvalidConfig(f"config {name!r} cannot be read ({error}); give a TOML file") from error
     values = _parse(text, name)
     for override in overrides:
         _override(values, override)
@@ -257,22 +259,20 @@ def parse_config(values: Mapping[str, object], name: str = "config") -> TrainCon
 def _parse(text: str, name: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: also numbers and lists beyond Python's limits
         raise InvalidConfig(f"{name} is not TOML: {error}") from error
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     section, dot, name = key.strip().partition(".")
-    if not (equals and dot and name):
+    if not (equals and dot and name and section):
         raise InvalidConfig(f"--set {override!r} is not section.key=value; write for example --set optim.learning_rate=1e-4")
-    if text.strip() == "none":
-        values.setdefault(section, {}).pop(name, None)
-        return
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is text, so that --set model.base=livestar-mini needs no quotes
+    value: object = text.strip()  # a bare word is text, so that --set model.base=livestar-mini needs no quotes
+    with contextlib.suppress(ValueError, RecursionError):
+        parsed = tomllib.loads(f"value = {text}")
+        if parsed.keys() == {"value"} and isinstance(parsed["value"], bool | int | float | str | list):  # a date is text too
+            value = parsed["value"]
     table = values.setdefault(section, {})
     if isinstance(table, dict):
         table[name] = value
@@ -306,15 +306,24 @@ def _value(hint: Any, value: object, name: str, key: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         if args[-1] is not ... and len(items) != len(args):
-            raise InvalidConfig(f"{name}: {key} is {value!r}; expected {len(args)} values")
+            raise InvalidConfig(f"{name}: {key} is {value!r}; expected a list of {len(args)}")
         return tuple(_value(args[0], item, name, key) for item in items)
     kinds = args if args else (hint,)
-    if value is None and type(None) in kinds:
+    if type(None) in kinds and value in (None, "none"):  # TOML has no word for it
         return None
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    for kind in (bool, int, float, str):
+    if float in kinds and type(value) in (int, float):
+        return _number(value, name, key)
+    for kind in (bool, int, str):
         if kind in kinds and type(value) is kind:
             return value
-    expected = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
-    raise InvalidConfig(f"{name}: {key} is {value!r}; expected {expected}")
+    raise InvalidConfig(f"{name}: {key} is {value!r}; expected {' or '.join(KINDS[kind] for kind in kinds)}")
+
+
+def _number(value: Any, name: str, key: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidConfig(f"{name}: {key} is {value!r}; expected a finite number")
+    return number

@@ -35,6 +35,7 @@ from livestar.config import (
     StreamConfig,
 )
 from livestar.errors import InvalidConfig, InvalidRequest, LiveStarError
+from livestar.evaluation.cli import evaluate
 from livestar.extensions import add_extensions
 from livestar.records import to_line
 from livestar.types import CaptionDone, Notice, StreamEnded, Verdict
@@ -366,6 +367,9 @@ def _view(session: WatchSession, *, is_piped: bool, trace: bool) -> View:
     if is_piped:
         return PlainView(Console(quiet=True), err)
     return LiveView(out, session.stream_ids) if out.is_terminal else PlainView(out, err, trace=trace)
+
+
+app.command()(evaluate)
 
 
 @app.command("model-info")

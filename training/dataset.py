@@ -173,7 +173,7 @@ class StreamDataset:
             return [Window(number, 0, num_all)] * num_windows
         draw = random.Random(f"{self._seed} {epoch} {number}")
         # Windows may be drawn beyond the ends and are then moved in: frames near the ends come about as often as others.
-        beyond = num_frames / 4
+        beyond = num_frames / 2
         stretch = (last + 2 * beyond) / max(1, num_windows)
         starts = (round(stretch * (place + draw.random()) - beyond) for place in range(num_windows))
         return [Window(number, min(max(start, 0), last), num_frames) for start in starts]

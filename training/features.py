@@ -157,14 +157,14 @@ class FeatureCache:
         return self.directory / f"{key}{SUFFIX}"
 
     def _content(self, video: AnnotatedVideo) -> list[str | float]:
-        if not isinstance(video.source, str):
-            return ["pictures", video.fps, *(self._digest(Path(path)) for path in video.source)]
+        if not isinstance(video.source, str):  # listed pictures are all wanted, those of a folder as far as they can be read
+            return ["listed", video.fps, *(self._digest(Path(path)) for path in video.source)]
         source = classify(video.source)
         if source.kind is SourceKind.URL:
             raise SourceUnreadable(f"{source.name} is an address; fetch the video and annotate the file")
         if source.kind is SourceKind.FILE:
             return ["video", self._digest(Path(source.location))]
-        return ["pictures", video.fps, *map(self._digest, pictures_of(source))]
+        return ["folder", video.fps, *map(self._digest, pictures_of(source))]
 
     def _digest(self, path: Path) -> str:
         """SHA-256 of a file; read once as long as its size and date stay."""

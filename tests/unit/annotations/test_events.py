@@ -204,7 +204,7 @@ def test_a_line_of_a_hundred_megabytes_is_refused(tmp_path: Path):
 
 
 def test_what_is_written_reads_the_same(write, tmp_path):
-    lines = [
+    lines: list[dict[str, object]] = [
         {"video": "a.mp4", "duration": 9.5, "part": [1, 5], "events": [{"begin": 1.25, "end": 2, "captions": ["Ä.", "B."]}]},
         {"video": "sub/dir", "fps": 2, "events": [DOG]},
         {"video": ["p/1.png", "p/2.png"], "part": [0.5, None], "events": [DOG]},

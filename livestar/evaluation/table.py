@@ -63,7 +63,7 @@ def make_tables(evaluation: Evaluation) -> tuple[Table, Table]:
     compared.add_column("", no_wrap=True)
     compared.add_column("this run", justify="right", style="bold")
     for key, heading in columns:
-        compared.add_column(_with_interval(heading, floors[key]), justify="right")
+        compared.add_column(with_interval(heading, floors[key]), justify="right")
     for key, name, better in ROWS:
         if key in scores:
             arrow = {"higher": " ↑", "lower": " ↓", "": ""}[better]
@@ -101,6 +101,12 @@ def number(value: object) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _with_interval(heading: str, floor: Mapping[str, object]) -> str:
+def arrow(better: str) -> str:
+    """Which way is better: `higher`, `lower`, or neither."""
+    return {"higher": " ↑", "lower": " ↓"}.get(better, "")
+
+
+def with_interval(heading: str, floor: Mapping[str, object]) -> str:
+    """A floor's heading, with its interval on a second line where it has one."""
     interval_s = floor.get("interval_s")
     return f"{heading}\n{interval_s:.3g} s" if isinstance(interval_s, int | float) else heading

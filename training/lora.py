@@ -35,11 +35,11 @@ def add_lora(model: LiveStarModel, config: LoraConfig) -> None:
             f"lora.targets names {missing[0]!r}, which the language model does not have; it has wqkv, wo, w1, w2, w3"
         )
     model.requires_grad_(False)
-    inject_adapter_in_model(peft_config(config, base=""), model)
+    inject_adapter_in_model(peft_config(config, base="", is_trained=True), model)
 
 
-def peft_config(config: LoraConfig, *, base: str) -> PeftConfig:
-    """The same settings as peft writes them."""
+def peft_config(config: LoraConfig, *, base: str, is_trained: bool = False) -> PeftConfig:
+    """The same settings as peft writes them; adapters that are not trained are frozen."""
     return PeftConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft says int, and divides it
@@ -47,7 +47,7 @@ def peft_config(config: LoraConfig, *, base: str) -> PeftConfig:
         target_modules=list(config.targets),
         modules_to_save=list(config.also_train) or None,
         base_model_name_or_path=base,
-        inference_mode=True,
+        inference_mode=not is_trained,
     )
 
 
@@ -59,7 +59,6 @@ def save_adapter(model: nn.Module, config: LoraConfig, folder: Path, *, base: st
             tensors[PREFIX + name.replace(".default.", ".").replace(".modules_to_save.", ".")] = parameter.detach().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    values = {
-        key: sorted(value) if isinstance(value, set) else value for key, value in peft_config(config, base=base).to_dict().items()
-    }
+    settings = peft_config(config, base=base).to_dict()  # type: ignore[no-untyped-call]
+    values = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(values, indent=2, default=str))

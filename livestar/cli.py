@@ -23,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.text import Text
 
 from livestar import __version__
+from livestar.annotations.cli import app as data_app
 from livestar.config import (
     DTypeName,
     GateConfig,
@@ -370,6 +371,7 @@ def _view(session: WatchSession, *, is_piped: bool, trace: bool) -> View:
 
 
 app.command()(evaluate)
+app.add_typer(data_app, name="data")
 
 
 @app.command("model-info")

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from livestar.annotations.sampled import events_of_frames
 from livestar.errors import InvalidConfig
-from livestar.media.sample import ROUNDING_S
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from livestar.annotations.types import AnnotatedVideo, Event
+    from livestar.annotations.types import AnnotatedVideo
     from training.feature_file import VideoFeatures
 
 logger = logging.getLogger(__name__)
@@ -214,18 +214,3 @@ class StreamDataset:
                 "windows of %s have %d frames, not %d, to fit into %d tokens", name, fitting, most, self._max_batch_tokens
             )
         return fitting
-
-
-def events_of_frames(events: Sequence[Event], times_s: Sequence[float]) -> list[int | None]:
-    """For each frame the place of the event that lasts at its time, None in a gap.
-
-    A frame is taken for up to 1.5 ms later than it is, since containers round their times.
-    """
-    owners: list[int | None] = []
-    event = 0
-    for time_s in times_s:
-        late_s = time_s + ROUNDING_S
-        while event < len(events) and events[event].end_s <= late_s:
-            event += 1
-        owners.append(event if event < len(events) and events[event].begin_s <= late_s else None)
-    return owners

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from livestar import errors
 from livestar.annotations.footage import TimedPicture, read_frames
+from livestar.annotations.problems import named
 from livestar.annotations.types import AnnotatedVideo
 from livestar.errors import EngineFailed, InvalidConfig, LiveStarError, SourceError
-from training.features import BATCH_FRAMES, named
+from training.features import BATCH_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import struct
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +146,8 @@ class FeatureWriter:
     def _write(self, data: bytes) -> None:
         try:
             if self._file is None:
-                handle, name = tempfile.mkstemp(prefix=f"{self._path.stem[:16]}-", suffix=PARTIAL_SUFFIX, dir=self._path.parent)
-                self._partial, self._file = Path(name), os.fdopen(handle, "wb")
+                self._partial = self._path.with_name(f"{self._path.stem}-{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
+                self._file = self._partial.open("xb")
                 self._file.write(bytes(HEADER_BYTES))
             self._file.write(data)
         except OSError as error:

@@ -19,6 +19,7 @@ import torch
 
 from livestar.annotations.duration import pictures_of
 from livestar.annotations.footage import TimedPicture, read_frames
+from livestar.annotations.problems import named
 from livestar.config import MediaConfig
 from livestar.errors import InvalidConfig, LiveStarError, SourceError, SourceNotFound, SourceUnreadable
 from livestar.media.source import SourceKind, classify
@@ -224,13 +225,6 @@ class Computation:
         images = np.stack([frame.image for frame in self._waiting])
         self._writer.append(self._cache.encode(images), [frame.time_s for frame in self._waiting])
         self._waiting.clear()
-
-
-def named(error: LiveStarError, video: AnnotatedVideo) -> LiveStarError:
-    """The same error, with the place of the video in its annotation."""
-    if not video.file or str(error).startswith(f"{video.file}:{video.line}: "):
-        return error
-    return type(error)(f"{video.file}:{video.line}: {error}")
 
 
 def vision_fingerprint(model: LiveStarModel) -> str:

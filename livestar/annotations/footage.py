@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from livestar.annotations.duration import measure_duration, pictures_of
+from livestar.annotations.duration import pictures_of
 from livestar.config import MediaConfig
 from livestar.errors import InvalidConfig, SourceError, SourceNotFound, SourceUnreadable
 from livestar.media.decode import VideoInput
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from livestar.annotations.types import AnnotatedVideo
-
-__all__ = ["TimedPicture", "measure_duration", "read_frames"]
 
 
 class TimedPicture(NamedTuple):

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from livestar.errors import InvalidAnnotation
+from livestar.errors import InvalidAnnotation, LiveStarError
+
+if TYPE_CHECKING:
+    from livestar.annotations.types import AnnotatedVideo
+
+E = TypeVar("E", bound=LiveStarError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +47,10 @@ class Problems:
         self.num_found += 1
         if len(self.kept) < self._max_kept:
             self.kept.append(problem)
+
+
+def named(error: E, video: AnnotatedVideo) -> E:
+    """The same error, with the place of the video in its annotation."""
+    if not video.file or str(error).startswith(f"{video.file}:{video.line}: "):
+        return error
+    return type(error)(f"{video.file}:{video.line}: {error}")

@@ -97,7 +97,14 @@ def _read_sample(values: object, path: Path, folder: Path, line: int, problems: 
         (line, f"conversations[{turn}]", Event(begin_s=float(first), end_s=float(stop), captions=(caption,)))
         for turn, first, stop, caption in segments
     ]
-    return AnnotatedVideo(source=source, events=check_events(events, float(len(images)), problems), file=str(path), line=line)
+    duration_s = float(len(images))
+    return AnnotatedVideo(
+        source=source,
+        events=check_events(events, duration_s, problems),
+        duration_s=duration_s,
+        file=str(path),
+        line=line,
+    )
 
 
 def _read_conversation(turns: object, line: int, problems: Problems) -> list[tuple[int, int, int, str]] | None:

@@ -12,9 +12,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from livestar.annotations.sampled import count_missed, events_of_frames
 from livestar.annotations.types import AnnotatedVideo, Event
 from livestar.errors import InvalidConfig
-from training.dataset import Clip, StreamDataset, Window, events_of_frames
+from training.dataset import Clip, StreamDataset, Window
 from training.feature_file import FeatureWriter, VideoFeatures
 
 pytestmark = pytest.mark.integration

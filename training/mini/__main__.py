@@ -42,6 +42,7 @@ def scripted(
     split: Annotated[str, typer.Option(help="train, heldout, or unseen: things that training never shows.")] = "train",
     count: Annotated[int, typer.Option(min=1, help="How many streams.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Number of the first stream; streams of other numbers differ.")] = 0,
+    calm: Annotated[float, typer.Option(min=1, max=10, help="How many times longer everything lasts.")] = 1.0,
     processes: Annotated[int, typer.Option(min=1, max=2)] = 2,
 ) -> None:
     """Draw scripted streams as folders of pictures with an events.jsonl."""
@@ -50,7 +51,7 @@ def scripted(
         raise InvalidRequest(f"--split {split}: choose one of {', '.join(catalogue.SPLITS)}")
     ticks = iter(track(range(count), "Drawing", console=console))
     next(ticks)
-    write_streams(assets, to, chosen, seed, count, processes, lambda: next(ticks, None))
+    write_streams(assets, to, chosen, seed, count, processes, lambda: next(ticks, None), calm=calm)
 
 
 if __name__ == "__main__":

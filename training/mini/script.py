@@ -98,10 +98,10 @@ def holds(steps: Steps, t: float) -> bool:
     return value
 
 
-def write(seed: int, split: Split, catalogue: Catalogue) -> Script:
+def write(seed: int, split: Split, catalogue: Catalogue, *, calm: float = 1.0) -> Script:
     """The script of stream number `seed` of `split`: 16 to 28 s, 4 to about 9 events that follow on one another without
-    a gap."""
-    return _Writer(random.Random(f"livestar-mini {split} {seed}"), split, catalogue).write(seed)
+    a gap.  With `calm` everything lasts that many times longer, as in rooms where little happens."""
+    return _Writer(random.Random(f"livestar-mini {split} {seed}"), split, catalogue, calm).write(seed)
 
 
 @dataclass(slots=True)
@@ -138,8 +138,8 @@ Plan = Callable[[], tuple[str, ...]]
 
 
 class _Writer:
-    def __init__(self, rng: random.Random, split: Split, catalogue: Catalogue) -> None:
-        self.rng, self.split = rng, split
+    def __init__(self, rng: random.Random, split: Split, catalogue: Catalogue, calm: float) -> None:
+        self.rng, self.split, self.calm = rng, split, calm
         self.things, self.places = catalogue.things_of(split), catalogue.places_of(split)
         self.t, self.end = 0.0, 0.0
         self.stage: list[_Role] = []
@@ -154,11 +154,11 @@ class _Writer:
 
     def write(self, seed: int) -> Script:
         rng = self.rng
-        target = rng.uniform(16.0, 24.5)
+        target = rng.uniform(16.0, 24.5) * self.calm
         self.cut_to(rng.choice(self.places))
         if rng.random() < 0.45:
             self.bring(x=rng.uniform(0.25, 0.75), visible=True)
-        while self.t < 16.0 or (self.t < target - 1.5 and len(self.events) < 9):
+        while self.t < 16.0 * self.calm or (self.t < target - 1.5 * self.calm and len(self.events) < 9):
             self.next_event()
         return Script(
             seed=seed,
@@ -215,7 +215,7 @@ class _Writer:
             if name != self.last:
                 break
             plans.pop(name)
-        duration = round(self.rng.uniform(low, high), 2)
+        duration = round(self.rng.uniform(low, high) * self.calm, 2)
         self.end = round(self.t + duration, 2)
         captions = plan()
         self.events.append(Event(begin_s=self.t, end_s=self.end, captions=captions))

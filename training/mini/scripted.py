@@ -35,7 +35,15 @@ def compose(seed: int, split: Split, renderer: Renderer) -> tuple[Iterator[Frame
 
 
 def write_streams(
-    assets: Path, folder: Path, split: Split, first: int, count: int, processes: int, tick: Callable[[], None]
+    assets: Path,
+    folder: Path,
+    split: Split,
+    first: int,
+    count: int,
+    processes: int,
+    tick: Callable[[], object],
+    *,
+    calm: float = 1.0,
 ) -> None:
     """Writes streams number `first` to `first` + `count` - 1 of a split, and last of all their events.jsonl.
 
@@ -43,7 +51,7 @@ def write_streams(
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first + count)
-    with multiprocessing.get_context("spawn").Pool(processes, _start, (assets, folder, split)) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _start, (assets, folder, split, calm)) as pool:
         lines = []
         for line in pool.imap(_write_one, numbers, chunksize=4):
             lines.append(line)
@@ -53,18 +61,18 @@ def write_streams(
     os.replace(fresh, folder / "events.jsonl")
 
 
-_work: tuple[Renderer, Path, Split]
+_work: tuple[Renderer, Path, Split, float]
 
 
-def _start(assets: Path, folder: Path, split: Split) -> None:
+def _start(assets: Path, folder: Path, split: Split, calm: float) -> None:
     global _work
-    _work = (Renderer(assets), folder, split)
+    _work = (Renderer(assets), folder, split, calm)
 
 
 def _write_one(number: int) -> str:
-    renderer, folder, split = _work
+    renderer, folder, split, calm = _work
     seed = seed_of(number, split)
-    script = write(seed, split, catalogue.load())
+    script = write(seed, split, catalogue.load(), calm=calm)
     name = f"{split}-{number:05d}"
     target = folder / name
     if not target.is_dir():
@@ -78,9 +86,7 @@ def _write_one(number: int) -> str:
 
 
 def _line(name: str, script: Script) -> dict[str, object]:
-    events = [
-        {"begin": event.begin_s, "end": event.end_s, "caption": list(event.captions)} for event in script.events
-    ]
+    events = [{"begin": event.begin_s, "end": event.end_s, "caption": list(event.captions)} for event in script.events]
     return {
         "video": name,
         "fps": FPS,

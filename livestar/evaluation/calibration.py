@@ -12,6 +12,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +42,8 @@ TOLERANCE = 0.04
 """A rate this near the one asked for, as a share of it, is near enough."""
 F1_RATES = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Response rates that are tried for the best F1, as multiples of the truth's."""
+MIN_STEP, WIDE_STEP = 1.001, 1.2
+"""Ratio of two thresholds that are worth telling apart, and how far above all others to look."""
 MIN_THRESHOLD, MAX_THRESHOLD = 1e-6, 1e6
 
 
@@ -175,14 +178,31 @@ def _next(trials: list[Trial], wanted: float) -> float | None:
     low = max((trial.same_to for trial in above), default=MIN_THRESHOLD)  # less than this gives no lower rate
     high = min((trial.same_from for trial in below), default=MAX_THRESHOLD)
     low, high = max(low, MIN_THRESHOLD), min(high, MAX_THRESHOLD)
-    if low >= high:  # rates need not fall evenly; nothing more can be learnt here
-        return None
+    if low >= high:  # the rate jumps over the wanted one here; it need not fall evenly, so look elsewhere
+        return _unexplored(trials, wanted)
     nearest = min(trials, key=lambda trial: abs(trial.response_rate - wanted))
     if nearest.ratios:
         place = min(len(nearest.ratios) - 1, max(0, round((1 - wanted) * len(nearest.ratios))))
         guess = nearest.ratios[place]
         if low < guess < high:
             return guess
+    return math.sqrt(low * high)
+
+
+def _unexplored(trials: list[Trial], wanted: float) -> float | None:
+    """The middle of the stretch that no trial speaks for whose neighbours come nearest to the wanted rate; None for none."""
+    ranked = sorted(trials, key=lambda trial: trial.threshold)
+    gaps = [
+        (min(abs(below.response_rate - wanted), abs(above.response_rate - wanted)), below.same_to, above.same_from)
+        for below, above in pairwise(ranked)
+        if below.same_to * MIN_STEP < above.same_from
+    ]
+    highest = ranked[-1]
+    if math.isfinite(highest.same_to):
+        gaps.append((abs(highest.response_rate - wanted), highest.same_to, highest.same_to * WIDE_STEP))
+    if not gaps:
+        return None
+    _, low, high = min(gaps)
     return math.sqrt(low * high)
 
 

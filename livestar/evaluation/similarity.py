@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections import OrderedDict
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,6 +35,8 @@ BATCH_SIZE = 32
 MAX_CACHED = 20_000
 """Texts whose vectors are kept, 30 MB; the one used longest ago goes first."""
 ROWS_AT_A_TIME = 512
+NUM_SHIFTS = 5
+"""Ways in which events are paired with others for the floor of PAUC."""
 
 
 class TextEmbedder(Protocol):
@@ -171,11 +174,14 @@ def _pool(model: TextEmbedder, events: list[Event]) -> tuple[NDArray[np.float32]
 
 
 def _pauc_shuffled(runs: Sequence[VideoRun], model: TextEmbedder, events: list[Event]) -> float | None:
-    """PAUC where every event is graded against the one half of all events further on: right in time, unrelated in content."""
-    if len(events) < 2:
-        return None
-    other = {id(event): events[(i + len(events) // 2) % len(events)] for i, event in enumerate(events)}
-    return score_pauc(runs, lambda event, text: quality(model, other[id(event)], text))
+    """PAUC where every event is graded against another one: right in time, unrelated in content.  Mean over several shifts."""
+    count = len(events)
+    shifts = sorted({round(i * count / (NUM_SHIFTS + 1)) for i in range(1, NUM_SHIFTS + 1)} - {0, count})
+    scores = []
+    for shift in shifts:
+        other = {id(event): events[(i + shift) % count] for i, event in enumerate(events)}
+        scores.append(score_pauc(runs, lambda event, text, other=other: quality(model, other[id(event)], text)))  # type: ignore[misc]
+    return fmean(score for score in scores if score is not None) if scores else None
 
 
 def _file(package: str, name: str) -> Path:

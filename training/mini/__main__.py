@@ -13,6 +13,7 @@ from rich.progress import track
 from livestar.errors import InvalidRequest, LiveStarError
 from training.mini import catalogue, sources
 from training.mini.fetch import fetch as fetch_source
+from training.mini.real import write_real
 from training.mini.scripted import write_streams
 
 app = typer.Typer(help="Prepare the footage of livestar-mini.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -52,6 +53,13 @@ def scripted(
     ticks = iter(track(range(count), "Drawing", console=console))
     next(ticks)
     write_streams(assets, to, chosen, seed, count, processes, lambda: next(ticks, None), calm=calm)
+
+
+@app.command()
+def real(assets: Assets, to: To) -> None:
+    """Lay the real clips and their annotations side by side."""
+    for name, lines in write_real(assets, to).items():
+        console.print(f"{to / name}.jsonl: {lines} clips", highlight=False)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ def convert(
     from livestar.annotations.convert import convert as convert_videos
     from livestar.annotations.convert import meta_path
     from livestar.annotations.read import read_annotations
-    from livestar.model.prompt import TASK_PROMPT
 
     if to != "released" and (frames is not None or task is not None):
         raise InvalidConfig("frames and task are for released only; leave them out, or add --to released")
@@ -113,7 +112,7 @@ def show(
         videos = read_annotations(file)
         for video in videos[:max_videos]:
             begin_s, end_s = span_of(video)
-            about = f"{video.name}  {clock(begin_s)} to {clock(end_s)}, {_count(len(video.events), 'event')}"
+            about = f"{video.name}: {clock(begin_s)} to {clock(end_s)}, {_count(len(video.events), 'event')}"
             out.print(Text(printable(about), style="bold"), soft_wrap=True)
             out.print(bar(video, min(out.width, MAX_BAR_CELLS)))
             out.print(event_table(video, max_events=max_events))

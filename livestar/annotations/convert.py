@@ -27,7 +27,6 @@ from livestar.annotations.text import whole_seconds, write_text
 from livestar.errors import InvalidConfig, SourceError, SourceUnreadable
 from livestar.media.sample import ROUNDING_S
 from livestar.media.source import SourceKind, classify
-from livestar.model.prompt import TASK_PROMPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,13 +46,14 @@ def convert(
     target: TargetFormat,
     *,
     frames: Path | None = None,
-    task: str = TASK_PROMPT,
+    task: str = "",
     on_video: Callable[[int, int], None] | None = None,
 ) -> Counter[str]:
     """Writes the videos to `path` in another format; returns what was lost on the way, as counted descriptions.
 
     For `released`, pictures are taken at one per second and written to the folder `frames`, a sample for every stretch without
-    a gap; videos that are such pictures already need no folder.  Beside `path` lies a meta file then, of the same stem.
+    a gap; videos that are such pictures already need no folder.  `task` is put before the first picture of a sample.  Beside `path`
+    lies a meta file then, of the same stem.
     `on_video` is called with the videos done so far and in all.
 
     Raises `InvalidAnnotation` for what the format cannot say, `SourceError` for a video that cannot be read, and `InvalidConfig`

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -132,7 +133,7 @@ def _members(package: Path) -> Iterator[Members]:
     try:
         if package.suffix in (".whl", ".zip"):
             with zipfile.ZipFile(package) as archive:
-                yield ((info.filename, lambda i=info: archive.open(i)) for info in archive.infolist() if not info.is_dir())
+                yield ((info.filename, partial(archive.open, info)) for info in archive.infolist() if not info.is_dir())
         elif package.suffix == ".deb":
             with _debian(package) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
                 yield _tarred(tar)
@@ -147,7 +148,11 @@ def _tarred(tar: tarfile.TarFile) -> Members:
     for info in tar:
         file = tar.extractfile(info) if info.isfile() else None
         if file is not None:
-            yield info.name, lambda f=file: f
+            yield info.name, partial(_same, file)
+
+
+def _same(file: IO[bytes]) -> IO[bytes]:
+    return file
 
 
 @contextmanager

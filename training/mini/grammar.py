@@ -24,9 +24,7 @@ VERBS: dict[str, Verbs] = {
     "flier": Verbs(
         slow=("fly", "flutter", "glide"), fast=("fly", "swoop", "dart"), stay=("hover", "hang"), up=("fly",), down=("fly",)
     ),
-    "aircraft": Verbs(
-        slow=("fly", "glide"), fast=("fly", "speed", "zoom"), stay=("hover", "hang"), up=("fly",), down=("fly",)
-    ),
+    "aircraft": Verbs(slow=("fly", "glide"), fast=("fly", "speed", "zoom"), stay=("hover", "hang"), up=("fly",), down=("fly",)),
     "swimmer": Verbs(slow=("swim", "glide"), fast=("swim", "dart"), stay=("float", "stay"), up=("swim",), down=("swim",)),
     "vehicle": Verbs(slow=("drive", "roll"), fast=("drive", "speed", "race"), stay=("stand", "wait", "stop")),
     "cycle": Verbs(slow=("roll", "ride"), fast=("roll", "speed"), stay=("stand", "stay")),

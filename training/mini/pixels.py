@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from livestar.annotations.footage import read_frames
+from livestar.annotations.types import AnnotatedVideo
 from livestar.errors import InvalidRequest
 from training.mini.catalogue import Picture, Place
+from training.mini.panorama import read_panorama
 
 _FONT = "NotoColorEmoji.ttf"
 _FONT_SIZE = 109  # the one size that the bitmaps of this font have
@@ -81,7 +80,7 @@ def background(assets: Path, place: Place, fps: int) -> list[Pixels]:
     """The pictures of a place, uint8 [height, width, 3]: one, or those of a clip, `fps` a second."""
     path = located(assets, place.source, place.file)
     if place.kind == "pano":
-        return [_panorama(path)]
+        return [read_panorama(path)]
     if place.kind == "clip":
         return _clip(path, fps)
     image = Image.open(path).convert("RGB")
@@ -89,37 +88,14 @@ def background(assets: Path, place: Place, fps: int) -> list[Pixels]:
     return [np.asarray(image)]
 
 
-def _panorama(path: Path) -> Pixels:
-    """A panorama in OpenEXR, or in a JavaScript module that holds one as base64, with light as the eye would take it."""
-    data = path.read_bytes()
-    if path.suffix == ".js":
-        try:
-            data = base64.b64decode(data.split(b"base64,", 1)[1].split(b"'", 1)[0], validate=True)
-        except (IndexError, binascii.Error) as error:
-            raise InvalidRequest(f"{path} holds no base64 of a panorama; fetch it again") from error
-    with av.open(io.BytesIO(data), format="exr_pipe") as file:
-        frame = next(file.decode(video=0))
-    kind = np.dtype("<f2" if "f16" in frame.format.name else "<f4")
-    planes = [
-        np.frombuffer(bytes(plane), kind).reshape(frame.height, -1)[:, : frame.width].astype(np.float32)
-        for plane in frame.planes[:3]
-    ]
-    light = np.nan_to_num(np.clip(np.stack([planes[2], planes[0], planes[1]], -1), 0, 1e4))
-    light *= 0.288 / np.exp(np.mean(np.log(light.mean(-1) + 1e-3)))
-    light = light * (1 + light / 9) / (1 + light)
-    return (np.clip(light, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
-
-
 def _clip(path: Path, fps: int, seconds: float = 4.0) -> list[Pixels]:
-    pictures: list[Pixels] = []
-    with av.open(str(path)) as file:
-        for frame in file.decode(video=0):
-            if frame.time is None or frame.time > seconds:
-                break
-            if frame.time * fps >= len(pictures):
-                image = frame.to_image()
-                image.thumbnail((_LONGEST // 2, _LONGEST // 2))
-                pictures.append(np.asarray(image))
+    """The pictures of the first `seconds` of a video file."""
+    video = AnnotatedVideo(source=str(path), events=(), end_s=seconds)
+    pictures = []
+    for picture in read_frames(video, fps=fps, image_size=None):
+        image = Image.fromarray(picture.image)
+        image.thumbnail((_LONGEST // 2, _LONGEST // 2))
+        pictures.append(np.asarray(image))
     if not pictures:
         raise InvalidRequest(f"{path} has no picture; fetch it again")
     return pictures

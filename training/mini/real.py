@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -56,14 +55,24 @@ def parse(entries: list[dict[str, Any]]) -> tuple[Clip, ...]:
     """Clips from the entries of `real.toml`."""
     clips = []
     for entry in entries:
-        parts = {key: (entry[key][0], entry[key][1]) for key in ("train", "heldout") if key in entry}
-        clip = Clip(**{key: value for key, value in entry.items() if key not in parts}, **parts)
+        clip = Clip(
+            file=entry["file"],
+            source=entry["source"],
+            inner=entry["inner"],
+            train=_part(entry.get("train")),
+            heldout=_part(entry.get("heldout")),
+            room=entry.get("room", False),
+        )
         if clip.source != _SHIPPED and clip.source not in sources.load():
             raise InvalidRequest(f"real.toml: {clip.file}: no source {clip.source!r} in sources.toml")
         if clip.train and (clip.room or not clip.may_train):
             raise InvalidRequest(f"real.toml: {clip.file} is a room or its source does not allow training; take `train` out")
         clips.append(clip)
     return tuple(clips)
+
+
+def _part(bounds: list[float] | None) -> Part | None:
+    return (bounds[0], bounds[1]) if bounds else None
 
 
 def annotation(clip: Clip) -> dict[str, Any]:
@@ -104,7 +113,7 @@ def write_real(assets: Path, folder: Path) -> dict[str, int]:
     for name, content in lines.items():
         fresh = folder / f"{name}.jsonl.part"
         fresh.write_text("".join(json.dumps(line) + "\n" for line in content), "utf-8")
-        os.replace(fresh, folder / f"{name}.jsonl")
+        fresh.replace(folder / f"{name}.jsonl")
     return {name: len(content) for name, content in lines.items()}
 
 
@@ -118,4 +127,4 @@ def _copy(origin: Path | Traversable, target: Path) -> None:
     fresh = target.with_name(f".{target.name}.part")
     with origin.open("rb") as source, fresh.open("wb") as out:
         shutil.copyfileobj(source, out)
-    os.replace(fresh, target)
+    fresh.replace(target)

@@ -211,7 +211,7 @@ class _Writer:
         while True:
             names = list(plans)
             name = self.rng.choices(names, [plans[name][0] for name in names])[0]
-            weight, low, high, plan = plans[name]
+            _, low, high, plan = plans[name]
             if name != self.last:
                 break
             plans.pop(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +57,7 @@ def write_streams(
             tick()
     fresh = folder / "events.jsonl.part"
     fresh.write_text("".join(lines), "utf-8")
-    os.replace(fresh, folder / "events.jsonl")
+    fresh.replace(folder / "events.jsonl")
 
 
 _work: tuple[Renderer, Path, Split, float]

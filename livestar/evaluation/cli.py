@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from livestar.annotations.types import AnnotatedVideo
+    from livestar.evaluation.calibration import Objective
     from livestar.evaluation.evaluation import Evaluation
     from livestar.evaluation.footage import Footage
     from livestar.evaluation.similarity import TextEmbedder
@@ -188,6 +189,8 @@ def evaluate(
         _check_writable(path)
     if write and calibrate is None:
         raise InvalidConfig("--write writes a calibrated threshold; give --calibrate as well")
+    wish = None if calibrate is None else _calibration_wish(calibrate)
+    interval_s = _positive("interval", interval) if policy == "interval" else None
     grader = None
     if judge is not None or judge_model is not None:
         from livestar.evaluation.judge import Judge, JudgeConfig, load_prompts
@@ -217,14 +220,14 @@ def evaluate(
             return
         annotated = watcher.read(annotations or [], benchmark_file, videos)
         with watcher.opened(annotated, dtype=dtype, device=device, threads=threads) as (checkpoint, footage, num_workers):
-            if calibrate is not None:
-                watcher.calibrate(checkpoint, footage, num_workers, calibrate, write=write, as_json=as_json)
+            if wish is not None:
+                watcher.calibrate(checkpoint, footage, num_workers, wish, write=write, as_json=as_json)
                 return
             evaluation = watcher.evaluate(
                 checkpoint,
                 footage,
                 num_workers,
-                interval_s=_positive("interval", interval) if policy == "interval" else None,
+                interval_s=interval_s,
                 embedder=embedder,
                 likelihood=likelihood,
                 text_floors=text_floors,
@@ -343,20 +346,27 @@ class _Watcher:
         return evaluation
 
     def calibrate(
-        self, checkpoint: Checkpoint, footage: Footage, num_workers: int, wish: str, *, write: bool, as_json: bool
+        self,
+        checkpoint: Checkpoint,
+        footage: Footage,
+        num_workers: int,
+        wish: tuple[float | None, Objective],
+        *,
+        write: bool,
+        as_json: bool,
     ) -> None:
         """Searches a threshold, prints it, and writes it where that is asked for."""
         from livestar.evaluation.calibration import calibrate, is_packaged, write_threshold
 
         if write and is_packaged(self._model):
             raise InvalidConfig("--write would change the packaged model; copy it and give the copy with --model")
-        rate, objective = _calibration_wish(wish)
+        rate, objective = wish
         with _progress() as on_stage:
             found = calibrate(
                 checkpoint,
                 footage,
                 response_rate=rate,
-                objective="f1" if objective == "f1" else "rate",
+                objective=objective,
                 stream=self._stream,
                 num_streams=self._streams,
                 num_workers=num_workers,
@@ -441,9 +451,10 @@ def _embedder(wanted: bool | None) -> TextEmbedder | None:
     return SentenceModel() if wanted or is_installed() else None
 
 
-def _calibration_wish(text: str) -> tuple[float | None, str]:
+def _calibration_wish(text: str) -> tuple[float | None, Objective]:
+    """The response rate to calibrate to, None for the truth's own, and what to find the best of."""
     if text in ("truth", "f1"):
-        return None, text
+        return None, "f1" if text == "f1" else "rate"
     try:
         rate = float(text)
     except ValueError:

@@ -90,12 +90,12 @@ def render(evaluation: Evaluation, *, pictures: bool = True) -> str:
             if key in scores
         ],
         others=[{"name": name, "own": number(scores[key])} for key, name in OTHERS if scores.get(key) is not None],
-        failures=evaluation.failures,
+        failures=[{"name": printable(one.name), "error": printable(one.error)} for one in evaluation.failures],
         videos=[
             _video(run, similar, with_pictures=pictures and index < MAX_ILLUSTRATED) for index, (run, similar) in enumerate(drawn)
         ],
         num_left_out=len(evaluation.runs) - len(drawn),
-        settings=[(key, "–" if value is None else str(value)) for key, value in evaluation.settings.items()],
+        settings=[(key, "–" if value is None else printable(str(value))) for key, value in evaluation.settings.items()],
         width=WIDTH,
         left=LEFT,
     )

@@ -89,9 +89,13 @@ def convert(
         raise InvalidConfig("frames and task are for released only; leave them out, or add --to released")
     if target.exists() and source.exists() and target.samefile(source):
         raise InvalidConfig(f"{target} is the input and would be overwritten; choose another file")
+    if to == "released" and task is None:
+        from livestar.model.prompt import TASK_PROMPT
+
+        task = TASK_PROMPT
     videos = read_annotations(source)
     with _progress("converting") as on_video:
-        lost = convert_videos(videos, target, to, frames=frames, task=TASK_PROMPT if task is None else task, on_video=on_video)
+        lost = convert_videos(videos, target, to, frames=frames, task=task or "", on_video=on_video)
     written = f"{target} and {meta_path(target)}" if to == "released" else str(target)
     out.print(Text(printable(f"{written}: {_count(len(videos), 'video')}")), soft_wrap=True)
     for what, number in sorted(lost.items()):

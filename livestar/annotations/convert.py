@@ -52,8 +52,8 @@ def convert(
     """Writes the videos to `path` in another format; returns what was lost on the way, as counted descriptions.
 
     For `released`, pictures are taken at one per second and written to the folder `frames`, a sample for every stretch without
-    a gap; videos that are such pictures already need no folder.  `task` is put before the first picture of a sample.  Beside `path`
-    lies a meta file then, of the same stem.
+    a gap; videos that are such pictures already need no folder.  `task` is put before the first picture of each
+    sample.  Beside `path` lies a meta file then, of the same stem.
     `on_video` is called with the videos done so far and in all.
 
     Raises `InvalidAnnotation` for what the format cannot say, `SourceError` for a video that cannot be read, and `InvalidConfig`

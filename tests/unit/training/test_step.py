@@ -21,7 +21,7 @@ from tests.unit.training.released import (
     released_mask,
     released_positions,
 )
-from tests.unit.training.tiny import NUM_VISUAL_TOKENS, clips_of, tiny_features, tiny_model
+from tests.unit.training.tiny import NUM_VISUAL_TOKENS, VOCABULARY, clips_of, tiny_features, tiny_model
 from training import step
 from training.attention import BlockAttention
 from training.batch import Batch
@@ -247,9 +247,12 @@ def test_logits_in_parts_give_the_same_loss_and_gradients(num_rows: int, monkeyp
 def test_losses_are_sums_weighted_by_hand() -> None:
     model = tiny_model().requires_grad_(False)
     batch = packed("leaf", "inference", [0])
+    likeliest = likeliest_tokens(model, batch)
+    batch = with_targets(batch, torch.where(torch.arange(len(likeliest)) % 3 == 0, likeliest, batch.targets))
     nll, is_right = SequenceModel(model).score(batch)
     losses = SequenceModel(model)(batch)
     weights = batch.weights.tolist()
+    assert 0 < sum(is_right.tolist()) < len(weights)
     assert len(set(weights)) == 3
     assert float(losses.loss) == pytest.approx(sum(w * n for w, n in zip(weights, nll.tolist(), strict=True)), rel=1e-5)
     assert float(losses.weight) == pytest.approx(sum(weights))
@@ -262,13 +265,18 @@ def test_the_likeliest_token_is_right() -> None:
     batch = packed("leaf", "inference", [0])
     _, is_right = SequenceModel(model).score(batch)
     assert float(is_right.mean()) < 0.5  # a random model knows nothing
-    likeliest = torch.stack([SequenceModel(model).score(_with_targets(batch, t))[1] for t in range(128)]).argmax(0)
-    likeliest[2] = (likeliest[2] + 1) % 128
-    _, is_right = SequenceModel(model).score(_with_targets(batch, likeliest))
+    likeliest = likeliest_tokens(model, batch)
+    likeliest[2] = (likeliest[2] + 1) % VOCABULARY
+    _, is_right = SequenceModel(model).score(with_targets(batch, likeliest))
     assert is_right.tolist() == [1.0, 1.0, 0.0] + [1.0] * (len(likeliest) - 3)
 
 
-def _with_targets(batch: Batch, targets: Tensor | int) -> Batch:
+def likeliest_tokens(model: LiveStarModel, batch: Batch) -> Tensor:
+    """What the model expects at every target: each token of the vocabulary is tried."""
+    return torch.stack([-SequenceModel(model).score(with_targets(batch, token))[0] for token in range(VOCABULARY)]).argmax(0)
+
+
+def with_targets(batch: Batch, targets: Tensor | int) -> Batch:
     tensors = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
     return Batch(**tensors | {"targets": torch.zeros_like(batch.targets) + targets})
 

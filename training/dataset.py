@@ -198,6 +198,9 @@ class StreamDataset:
         """The most frames, up to `max_frames`, of which every window of a video fits into a batch."""
         num_all = len(self._owners[number])
         most = min(max_frames, num_all)
+        longest = max(self._caption_tokens[number], default=0)
+        if self._num_tokens(most, [(1, longest)] * most) <= self._max_batch_tokens:
+            return most  # the usual case, without a look at every window
 
         def is_too_long(num_frames: int) -> bool:
             windows = (Window(number, first, num_frames) for first in range(num_all - num_frames + 1))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray.data
+import ray.exceptions
 from numpy.typing import NDArray
 
 from livestar import errors
@@ -45,26 +46,34 @@ def decode_on_ray(
             batch_format="numpy",
             compute=ray.data.TaskPoolStrategy(size=num_decoders),
         )
-        open_now: dict[int, Computation] = {}
-        for block in decoded.iter_batches(batch_size=None, batch_format="numpy"):
-            for row in range(len(block["number"])):
-                number, time_s = int(block["number"][row]), float(block["time_s"][row])
-                problem = str(block["problem"][row])
-                if number not in open_now:
-                    open_now[number] = resources.enter_context(cache.compute(videos[number]))
-                work = open_now[number]
-                if problem:
-                    work.discard()
-                    fill.bad(_from_problem(problem))
-                elif np.isnan(time_s):
-                    try:
-                        fill.done(number, work.finish())
-                    except SourceError as error:
-                        fill.bad(error)
-                else:
-                    if int(block["place"][row]) != work.num_frames:
-                        raise EngineFailed(f"frames of {videos[number].name} came out of order from Ray; please report it")
-                    work.push(TimedPicture(time_s, block["image"][row]))
+        works: dict[int, Computation] = {}
+        try:
+            for block in decoded.iter_batches(batch_size=None, batch_format="numpy"):
+                for row in range(len(block["number"])):
+                    number = int(block["number"][row])
+                    if number not in works:
+                        works[number] = resources.enter_context(cache.compute(videos[number]))
+                    _take_row({name: column[row] for name, column in block.items()}, works[number], number, fill)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise EngineFailed(f"decoding on Ray failed: {type(error).__name__}: {reason}; see Ray's own log") from error
+
+
+def _take_row(row: Mapping[str, Any], work: Computation, number: int, fill: Fill) -> None:
+    """Takes a frame, the end of a video (without a time), or what went wrong with it."""
+    problem, time_s = str(row["problem"]), float(row["time_s"])
+    if problem:
+        work.discard()
+        fill.bad(_from_problem(problem))
+    elif np.isnan(time_s):
+        try:
+            fill.done(number, work.finish())
+        except SourceError as error:
+            fill.bad(error)
+    elif int(row["place"]) != work.num_frames:
+        raise EngineFailed("frames of one video came out of order from Ray; please report it")
+    else:
+        work.push(TimedPicture(time_s, row["image"]))
 
 
 @contextmanager

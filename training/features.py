@@ -146,7 +146,8 @@ class FeatureCache:
         """Pictures [n, S, S, 3] -> features [n, V, W] on the CPU, in the format that is kept."""
         is_half = self._precision == torch.bfloat16
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=is_half):
-            features = self.model.features(torch.from_numpy(images))
+            self.model.vision_model.eval()  # it is frozen, and so must be what its norms have learnt
+        features = self.model.features(torch.from_numpy(images))
         return features.to("cpu", self._dtype or features.dtype)
 
     def keep(self, key: str, features: VideoFeatures) -> VideoFeatures:

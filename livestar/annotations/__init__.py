@@ -1,6 +1,6 @@
 """Annotated videos: reading, checking and converting the formats that say what happens when.
 
-Start at `read.py`; each format is a file of its own.  Only `footage.py` opens videos.
+Start at `read.py`; each format is a file of its own.  Videos are opened by `duration.py` and `footage.py` only.
 """
 
 from livestar.annotations.part import Part, cut, parse_part

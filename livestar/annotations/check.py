@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
+from livestar.annotations.lines import control_character
 from livestar.annotations.types import AnnotatedVideo, Event
 from livestar.config import MAX_SECONDS
 
@@ -60,7 +60,7 @@ def caption_problem(value: object) -> str | None:
     token = control_token(value)
     if token is not None:
         return f"contains the control token {token}; take it out"
-    odd = next((character for character in value.strip() if unicodedata.category(character) in ("Cc", "Cs")), None)
+    odd = control_character(value.strip())
     if odd is not None:
         return f"contains the control character U+{ord(odd):04X}; write it in one line of plain text"
     return None

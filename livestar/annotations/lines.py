@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, NoReturn
 
 from livestar.errors import InvalidAnnotation
@@ -17,6 +18,8 @@ MAX_LINE_BYTES = 64 * 2**20
 """Longest line read: a day of events is a few MB."""
 
 BOM = b"\xef\xbb\xbf"
+
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
@@ -42,6 +45,12 @@ def read_lines(path: Path, problems: Problems) -> Iterator[tuple[int, str]]:
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else error
         raise InvalidAnnotation(f"{path} cannot be read ({reason}); give an annotation file") from error
+
+
+def control_character(text: str) -> str | None:
+    """The first character of a text that is none to be read: a line break, a control code, half of a pair; or None."""
+    found = _CONTROL_CHARACTER.search(text)
+    return found.group() if found else None
 
 
 def parse_json(text: str) -> object:

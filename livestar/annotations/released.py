@@ -125,13 +125,14 @@ def _read_conversation(turns: object, line: int, problems: Problems) -> list[tup
         if speaker == "human":
             num_shown += value.count(PICTURE)
             continue
-        captions = read_captions(value, line, f"{key}.value", problems)
+        is_same = bool(segments) and value.strip() == segments[-1][3]
+        captions = (segments[-1][3],) if is_same else read_captions(value, line, f"{key}.value", problems)
         if not captions:
             return None
         if num_shown == num_captioned:
             problems.add(line, key, f"answers a turn without {PICTURE}; this is no streaming caption, take the sample out")
             return None
-        if segments and segments[-1][3] == captions[0]:
+        if is_same:
             segments[-1] = (*segments[-1][:2], num_shown, captions[0])
         else:
             segments.append((place, num_captioned, num_shown, captions[0]))

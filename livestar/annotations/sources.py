@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from livestar.annotations.lines import control_character
 
 if TYPE_CHECKING:
     from livestar.annotations.problems import Problems
@@ -80,7 +81,7 @@ def _read_path(value: object, folder: Path, line: int, key: str, problems: Probl
         problems.add(line, key, "is no path; name a video file, a folder of pictures, or list pictures")
     elif "://" in value:
         problems.add(line, key, "is an address; fetch the video and name the file")
-    elif any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+    elif control_character(value) is not None:
         problems.add(line, key, "contains a control character; name a file")
     else:
         return str(folder / value)

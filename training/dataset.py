@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from livestar.annotations.sampled import events_of_frames
 from livestar.errors import InvalidConfig
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 POOL_SAMPLES = 64
 """Samples that are sorted by length together: batches of like samples, in an order that is still random."""
 KEPT_EPOCHS = 2
-"""Epochs whose windows are remembered."""
+"""Epochs whose windows and batches are remembered."""
 
 NumTokens = Callable[[int, Sequence[tuple[int, int]]], int]
 """Estimates the rows of a sequence: number of frames; of each clip, its frames and the tokens of its longest caption."""
@@ -103,16 +105,15 @@ class StreamDataset:
         if all(owner is None for owners in self._owners for owner in owners):
             raise InvalidConfig("no frame lies within an event; raise data.fps, or check the times in the annotation")
         self._max_frames = [self._fitting_frames(number, max_frames) for number in range(len(videos))]
-        self._epochs: dict[int, list[Window]] = {}
+        self._windows: dict[int, list[Window]] = {}
+        self._batches: dict[int, list[list[int]]] = {}
 
     def windows(self, epoch: int) -> Sequence[Window]:
         """All windows of an epoch that have a clip; a sample's index is its place here."""
-        if epoch not in self._epochs:
-            while len(self._epochs) >= KEPT_EPOCHS:
-                del self._epochs[next(iter(self._epochs))]
+        if epoch not in self._windows:
             drawn = (window for number in range(len(self._videos)) for window in self._draw_windows(number, epoch))
-            self._epochs[epoch] = [window for window in drawn if self._runs(window)]
-        return self._epochs[epoch]
+            _remember(self._windows, epoch, [window for window in drawn if self._runs(window)])
+        return self._windows[epoch]
 
     def length(self, epoch: int, index: int) -> int:
         """Estimated rows of a sample's sequence, without reading its features."""
@@ -140,12 +141,13 @@ class StreamDataset:
         A batch holds samples of like length, and estimated rows of at most `max_batch_tokens`.  Every worker gets the same
         number of batches: where they do not come out even, the first ones are used once more.
         """
-        order = self._all_batches(epoch)
-        missing = -len(order) % num_workers
-        order += [order[number % len(order)] for number in range(missing)] if order else []
-        return order[rank::num_workers]
+        if epoch not in self._batches:
+            _remember(self._batches, epoch, self._draw_batches(epoch))
+        order = self._batches[epoch]
+        num_all = -(-len(order) // num_workers) * num_workers
+        return [order[number % len(order)] for number in range(rank, num_all, num_workers)]
 
-    def _all_batches(self, epoch: int) -> list[list[int]]:
+    def _draw_batches(self, epoch: int) -> list[list[int]]:
         draw = random.Random(f"{self._seed} {epoch} batches")
         lengths = [self._estimate(window) for window in self.windows(epoch)]
         indices = list(range(len(lengths)))
@@ -217,3 +219,10 @@ class StreamDataset:
                 "windows of %s have %d frames, not %d, to fit into %d tokens", name, fitting, most, self._max_batch_tokens
             )
         return fitting
+
+
+def _remember(epochs: dict[int, T], epoch: int, value: T) -> None:
+    """Keeps what was drawn for an epoch, and forgets the oldest beyond `KEPT_EPOCHS`."""
+    while len(epochs) >= KEPT_EPOCHS:
+        del epochs[next(iter(epochs))]
+    epochs[epoch] = value

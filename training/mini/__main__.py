@@ -14,7 +14,7 @@ from livestar.errors import InvalidRequest, LiveStarError
 from training.mini import catalogue, sources
 from training.mini.fetch import fetch as fetch_source
 from training.mini.real import write_real
-from training.mini.scripted import write_streams
+from training.mini.scripted import Order, write_streams
 
 app = typer.Typer(help="Prepare the footage of livestar-mini.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(stderr=True)
@@ -52,7 +52,8 @@ def scripted(
         raise InvalidRequest(f"--split {split}: choose one of {', '.join(catalogue.SPLITS)}")
     ticks = iter(track(range(count), "Drawing", console=console))
     next(ticks)
-    write_streams(assets, to, chosen, seed, count, processes, lambda: next(ticks, None), calm=calm)
+    order = Order(assets=assets, folder=to, split=chosen, first=seed, count=count, known=catalogue.load(), calm=calm)
+    write_streams(order, processes=processes, tick=lambda: next(ticks, None))
 
 
 @app.command()

@@ -6,13 +6,13 @@ import json
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from livestar.annotations.types import AnnotatedVideo
-from training.mini import catalogue
-from training.mini.catalogue import Split
+from training.mini.catalogue import Catalogue, Split
 from training.mini.render import FPS, Frame, Renderer
 from training.mini.script import Script, write
 
@@ -26,56 +26,63 @@ def seed_of(number: int, split: Split) -> int:
     return 3 * number + _SEEDS[split]
 
 
-def compose(seed: int, split: Split, renderer: Renderer) -> tuple[Iterator[Frame], AnnotatedVideo]:
+def compose(seed: int, split: Split, renderer: Renderer, known: Catalogue) -> tuple[Iterator[Frame], AnnotatedVideo]:
     """A stream of any seed: its frames, uint8 [256, 256, 3] at 2 per second, and its events."""
-    script = write(seed, split, catalogue.load())
+    script = write(seed, split, known)
     video = AnnotatedVideo(source=f"{split}-{seed}", events=script.events, duration_s=script.duration_s, fps=FPS)
     return renderer.frames(script), video
 
 
-def write_streams(
-    assets: Path,
-    folder: Path,
-    split: Split,
-    first: int,
-    count: int,
-    processes: int,
-    tick: Callable[[], object],
-    *,
-    calm: float = 1.0,
-) -> None:
-    """Writes streams number `first` to `first` + `count` - 1 of a split, and last of all their events.jsonl.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which streams to write, of what, and where."""
+
+    assets: Path
+    """The folder that `fetch` has filled."""
+    folder: Path
+    split: Split
+    first: int
+    """Number of the first stream."""
+    count: int
+    known: Catalogue
+    calm: float = 1.0
+    """How many times longer everything lasts."""
+
+
+def write_streams(order: Order, *, processes: int, tick: Callable[[], object]) -> None:
+    """Writes streams as folders of pictures, and last of all their events.jsonl; calls `tick` after each.
 
     A stream whose folder is there is not drawn again, so that a second run goes on where the first one stopped.
+
+    Raises:
+        InvalidRequest: a file is missing from the assets.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers = range(first, first + count)
-    with multiprocessing.get_context("spawn").Pool(processes, _start, (assets, folder, split, calm)) as pool:
-        lines = []
-        for line in pool.imap(_write_one, numbers, chunksize=4):
+    order.folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    with multiprocessing.get_context("spawn").Pool(processes, _start, (order,)) as pool:
+        for line in pool.imap(_write_one, range(order.first, order.first + order.count), chunksize=4):
             lines.append(line)
             tick()
-    fresh = folder / "events.jsonl.part"
+    fresh = order.folder / "events.jsonl.part"
     fresh.write_text("".join(lines), "utf-8")
-    fresh.replace(folder / "events.jsonl")
+    fresh.replace(order.folder / "events.jsonl")
 
 
-_work: tuple[Renderer, Path, Split, float]
+_work: tuple[Renderer, Order]  # of a process of the pool
 
 
-def _start(assets: Path, folder: Path, split: Split, calm: float) -> None:
+def _start(order: Order) -> None:
     global _work
-    _work = (Renderer(assets), folder, split, calm)
+    _work = (Renderer(order.assets), order)
 
 
 def _write_one(number: int) -> str:
-    renderer, folder, split, calm = _work
-    seed = seed_of(number, split)
-    script = write(seed, split, catalogue.load(), calm=calm)
-    name = f"{split}-{number:05d}"
-    target = folder / name
+    renderer, order = _work
+    script = write(seed_of(number, order.split), order.split, order.known, calm=order.calm)
+    name = f"{order.split}-{number:05d}"
+    target = order.folder / name
     if not target.is_dir():
-        fresh = folder / f".{name}.part"
+        fresh = order.folder / f".{name}.part"
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
         for k, frame in enumerate(renderer.frames(script)):

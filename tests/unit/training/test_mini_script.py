@@ -183,3 +183,10 @@ def test_tracks_are_linear_between_their_keys_and_constant_outside() -> None:
 def test_steps_hold_from_their_time_on() -> None:
     steps = ((1.0, True), (2.0, False))
     assert [holds(steps, t) for t in (0.9, 1.0, 1.9, 2.0)] == [False, True, True, False]
+
+
+def test_a_calm_stream_lasts_longer_and_its_events_too() -> None:
+    for seed in range(30):
+        calm = write(seed, "train", catalogue.load(), calm=3.0)
+        assert 48 <= calm.duration_s <= 84
+        assert all(event.end_s - event.begin_s > 4.4 for event in calm.events)

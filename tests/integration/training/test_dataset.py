@@ -12,7 +12,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from livestar.annotations.sampled import count_missed, events_of_frames
 from livestar.annotations.types import AnnotatedVideo, Event
 from livestar.errors import InvalidConfig
 from training.dataset import Clip, StreamDataset, Window
@@ -73,24 +72,6 @@ def test_a_short_video_is_one_sample_with_its_clips_and_gaps(make):
         Clip(first_frame=3, num_frames=3, captions=("A cat",)),
     )
     assert data.length(0, 0) == 10 + 6 * 5 + 2 * 2 + 3 * 2
-
-
-def test_a_frame_belongs_to_the_event_that_lasts_at_its_time():
-    events = [Event(begin_s=b, end_s=e, captions=("x",)) for b, e in [(0, 1), (1, 1), (1, 2.5), (2.5, 2.6), (4, 5)]]
-    assert events_of_frames(events, [0.0, 0.999, 1.0, 2.4, 2.4989, 2.59, 3.0, 3.9, 3.9986, 4.9, 5.0]) == [
-        0,
-        2,  # a container that rounds to the millisecond meant 1 s
-        2,
-        2,
-        3,  # 1.1 ms early is within the rounding
-        3,
-        None,
-        None,
-        4,
-        4,
-        None,
-    ]
-    assert events_of_frames([], [0.0, 1.0]) == [None, None]
 
 
 def test_windows_of_a_long_video_hold_what_the_annotation_says_there(make):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from livestar.errors import InvalidRequest, LiveStarError
 from training.mini import catalogue, sources
@@ -50,10 +50,10 @@ def scripted(
     chosen = next((known for known in catalogue.SPLITS if known == split), None)
     if chosen is None:
         raise InvalidRequest(f"--split {split}: choose one of {', '.join(catalogue.SPLITS)}")
-    ticks = iter(track(range(count), "Drawing", console=console))
-    next(ticks)
     order = Order(assets=assets, folder=to, split=chosen, first=seed, count=count, known=catalogue.load(), calm=calm)
-    write_streams(order, processes=processes, tick=lambda: next(ticks, None))
+    with Progress(console=console) as progress:
+        task = progress.add_task("Drawing", total=count)
+        write_streams(order, processes=processes, tick=lambda: progress.advance(task))
 
 
 @app.command()

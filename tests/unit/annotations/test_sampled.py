@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_events_between_two_frames_are_missed(fps, expected):
 )
 def test_what_is_missed_is_what_no_frame_lies_in(bounds, begin, fps):
     begin_s = begin / 20
-    spans = [(b / 20, e / 20) for b, e in zip(bounds, bounds[1:], strict=False) if b >= begin]
+    spans = [(b / 20, e / 20) for b, e in pairwise(bounds) if b >= begin]
     events = tuple(Event(begin_s=b, end_s=e, captions=("x",)) for b, e in spans)
     times_s = [begin_s + number / fps for number in range(math.ceil(20 * fps) + 1)]
     seen = set(events_of_frames(events, times_s)) - {None}

@@ -84,6 +84,8 @@ class DataConfig:
 
     files: tuple[str, ...] = ()
     """Annotation files: events, timestamped text, released JSONL or meta JSON (docs/data.md)."""
+    repeats: tuple[int, ...] = ()
+    """How often the videos of each of `files` come in an epoch; empty is once each."""
     holdout_files: tuple[str, ...] = ()
     """Annotation files to measure held-out loss on; without any, the end of every training video is held out."""
     part: str = ""
@@ -106,6 +108,12 @@ class DataConfig:
     """What to do about a video that cannot be decoded."""
 
     def __post_init__(self) -> None:
+        _check(
+            len(self.repeats) in (0, len(self.files)) and all(number >= 1 for number in self.repeats),
+            "data.repeats",
+            self.repeats,
+            "give a number from 1 for each of data.files, or none",
+        )
         _check(0 <= self.holdout < 1, "data.holdout", self.holdout, "give a share from 0, below 1")
         _check(self.fps is None or 0.001 <= self.fps <= 240, "data.fps", self.fps, "give 0.001 to 240")
         _check(self.max_frames >= 2, "data.max_frames", self.max_frames, "give at least 2")

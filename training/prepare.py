@@ -65,16 +65,18 @@ def read_footage(config: DataConfig) -> Footage:
         raise InvalidConfig(
             "data.files names no annotations; give some, such as --set data.files=room.events.jsonl (docs/data.md)"
         )
-    videos = [video for file in config.files for video in read_annotations(Path(file))]
+    sets = [list(read_annotations(Path(file))) for file in config.files]
     if config.part:
-        videos = [cut(video, config.part) for video in videos]
+        sets = [[cut(video, config.part) for video in videos] for videos in sets]
     if config.holdout_files:
         held = [video for file in config.holdout_files for video in read_annotations(Path(file))]
     elif config.holdout:
-        held = [cut(video, f"{1 - config.holdout}:1") for video in videos]
-        videos = [cut(video, f"0:{1 - config.holdout}") for video in videos]
+        held = [cut(video, f"{1 - config.holdout}:1") for videos in sets for video in videos]
+        sets = [[cut(video, f"0:{1 - config.holdout}") for video in videos] for videos in sets]
     else:
         held = []
+    repeats = config.repeats or (1,) * len(sets)
+    videos = [video for videos, number in zip(sets, repeats, strict=True) for video in videos * number]
     if not any(video.events for video in videos):
         raise InvalidConfig("data.files and data.part leave no event to train on; widen data.part or lower data.holdout")
     return Footage(train=tuple(v for v in videos if v.events), holdout=tuple(v for v in held if v.events))

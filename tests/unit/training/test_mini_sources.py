@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from training.mini import catalogue, real, sources
+from training.mini.catalogue import SPLITS
 
 pytestmark = pytest.mark.unit
 
@@ -95,3 +97,18 @@ def test_hand_annotations_are_in_order_within_the_clip_and_have_paraphrases() ->
         parts = [part for part in (clip.train, clip.heldout) if part]
         edges = {0.0, line["duration"]} | {event["begin"] for event in line["events"]}
         assert all(bound in edges for part in parts for bound in part), f"{clip.file}: a part cuts an event in two"
+
+
+def test_the_model_cards_table_lists_every_source_and_the_right_counts() -> None:
+    text = (Path(catalogue.__file__).parent / "README.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    for source in sources.load().values():
+        row = next((row for row in rows if f"{source.package} {source.version}" in row), "")
+        assert source.licence.split()[0].removesuffix(",") in row, source.name
+    known = catalogue.load()
+    for column, split in enumerate(SPLITS, 2):
+        things = known.things_of(split)
+        counted = [sum(len(thing.pictures_of(split)) for thing in things), len(things), len(known.places_of(split))]
+        for label, count in zip(("pictures of things", "things", "places"), counted, strict=True):
+            cell = next(row for row in rows if row.startswith(f"| {label} |")).split("|")[column]
+            assert re.search(rf"\b{count}\b", cell), (label, split, cell)

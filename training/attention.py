@@ -6,10 +6,11 @@ Shapes: T rows of all sequences, N query heads, K KV heads, H head width.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from training.masks import block_mask, dense_mask
@@ -17,28 +18,49 @@ from training.masks import block_mask, dense_mask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor
-
     from livestar.model.language import Attention
     from training.batch import Batch
+
+
+NUM_QUERIES = 256
+"""Rows that dense attention takes at a time.  Of the keys it touches only those that some of them see: half of them or fewer."""
+
+
+class _Part(NamedTuple):
+    """Some rows of a sequence, [a], and the rows that any of them sees, [b]."""
+
+    queries: slice
+    keys: Tensor
+    mask: Tensor  # [a, b] bool
 
 
 class DenseAttention:
     """Exact, sequence by sequence, with the mask written out; the reference, and the choice on a CPU."""
 
     def __init__(self, batch: Batch) -> None:
-        self._spans = batch.spans
-        self._masks = [dense_mask(batch.leaves[start:stop]) for start, stop in batch.spans]
+        self._parts = [part for start, stop in batch.spans for part in _parts(batch.leaves[start:stop], start)]
 
     def __call__(self, layer: int, q_TNH: Tensor, k_TKH: Tensor, v_TKH: Tensor) -> Tensor:
         num_groups = q_TNH.shape[1] // k_TKH.shape[1]
         q, k, v = (x.transpose(0, 1) for x in (q_TNH, k_TKH, v_TKH))
         k, v = k.repeat_interleave(num_groups, 0), v.repeat_interleave(num_groups, 0)
-        parts = [
-            F.scaled_dot_product_attention(q[None, :, a:b], k[None, :, a:b], v[None, :, a:b], attn_mask=mask)[0]
-            for (a, b), mask in zip(self._spans, self._masks, strict=True)
+        out = [
+            F.scaled_dot_product_attention(
+                q[None, :, part.queries], k[None].index_select(2, part.keys), v[None].index_select(2, part.keys), part.mask
+            )[0]
+            for part in self._parts
         ]
-        return torch.cat(parts, dim=1).transpose(0, 1)
+        return torch.cat(out, dim=1).transpose(0, 1)
+
+
+def _parts(leaves: Tensor, first: int) -> list[_Part]:
+    """One sequence, whose first row is row `first` of the batch, in parts of `NUM_QUERIES` rows."""
+    parts = []
+    for number, rows in enumerate(dense_mask(leaves).split(NUM_QUERIES)):
+        start = first + number * NUM_QUERIES
+        keys = rows.any(0).nonzero().flatten()
+        parts.append(_Part(slice(start, start + len(rows)), first + keys, rows[:, keys]))
+    return parts
 
 
 class BlockAttention:

@@ -7,6 +7,7 @@ import torch
 
 from tests.unit.toy_prompt import toy_prompt
 from tests.unit.training.tiny import NUM_VISUAL_TOKENS, clips_of, tiny_features
+from training import attention
 from training.attention import BlockAttention, DenseAttention, make_attention
 from training.batch import Batch
 from training.sequence import SequenceBuilder, Visibility
@@ -51,8 +52,11 @@ def attend_row_by_row(batch: Batch, q: torch.Tensor, k: torch.Tensor, v: torch.T
     return torch.stack(out)
 
 
+@pytest.mark.parametrize("num_queries", [7, 64, 10_000])
 @pytest.mark.parametrize("visibility", VISIBILITIES)
-def test_dense_attention_is_its_definition(visibility: Visibility) -> None:
+def test_dense_attention_is_its_definition(visibility: Visibility, num_queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows it takes at a time."""
+    monkeypatch.setattr(attention, "NUM_QUERIES", num_queries)
     batch = make_batch(visibility)
     tensors = qkv(batch.num_rows, 4, 2)
     torch.testing.assert_close(DenseAttention(batch)(0, *tensors), attend_row_by_row(batch, *tensors), rtol=1e-5, atol=1e-5)

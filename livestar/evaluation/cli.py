@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from livestar.annotations.types import AnnotatedVideo
+    from livestar.evaluation.benchmarks.run import QuestionBenchmark
     from livestar.evaluation.calibration import Objective
     from livestar.evaluation.evaluation import Evaluation
     from livestar.evaluation.footage import Footage
@@ -199,7 +200,8 @@ def evaluate(
             raise InvalidConfig("a judge needs an address and a model; give both --judge and --judge-model")
         config = JudgeConfig(base_url=judge, model=judge_model)
         grader = Judge(config, load_prompts(judge_prompts), api_key=os.environ.get(judge_key_env))
-    embedder = _embedder(similarity) if calibrate is None else None
+    is_narration = calibrate is None and benchmark in (None, "omnistar")
+    embedder = _embedder(similarity) if is_narration else None
     if predictions is not None and truth is not None:
         from livestar.evaluation.evaluation import evaluate_runs
         from livestar.evaluation.predictions import load_runs
@@ -216,7 +218,7 @@ def evaluate(
         watcher = _Watcher(model, stream, part=part, fps=fps, limit=limit, streams=streams)
         if benchmark is not None and benchmark_file is not None and videos is not None and benchmark != "omnistar":
             where = (device, dtype, threads)
-            watcher.run_benchmark(benchmark, benchmark_file, videos, where, as_json=as_json, output=output, embedder=embedder)
+            watcher.run_benchmark(benchmark, benchmark_file, videos, where, as_json=as_json, output=output)
             return
         annotated = watcher.read(annotations or [], benchmark_file, videos)
         with watcher.opened(annotated, dtype=dtype, device=device, threads=threads) as (checkpoint, footage, num_workers):
@@ -264,13 +266,20 @@ class _Watcher:
         self._fps = None if fps is None else _positive("fps", fps)
         self._limit = limit
         self._streams = streams
+        self._num_missing = 0
 
     def read(self, files: list[Path], benchmark_file: Path | None, videos: Path | None) -> list[AnnotatedVideo]:
         """The annotated videos, of which each is there."""
         if benchmark_file is not None and videos is not None:
             from livestar.evaluation.benchmarks.omnistar import read_omnistar
 
-            return list(read_omnistar(benchmark_file, videos))[: self._limit]
+            found = read_omnistar(benchmark_file, videos)
+            if found.num_missing:
+                err.print(
+                    Text(f"note: {found.num_missing} videos are not in {videos} and are left out", style="yellow"), soft_wrap=True
+                )
+            self._num_missing = found.num_missing
+            return list(found.videos)[: self._limit]
         from livestar.annotations.read import read_annotations
 
         return [video for file in files for video in read_annotations(file)][: self._limit]
@@ -323,6 +332,7 @@ class _Watcher:
             "response_rate": self._stream.gate.response_rate,
             "fps": footage.fps,
             "part": self._part_text,
+            "num_missing_videos": self._num_missing,
             "seed": seed,
         }
         with _progress() as on_stage:
@@ -395,29 +405,26 @@ class _Watcher:
 
     def run_benchmark(
         self,
-        name: BenchmarkName,
+        name: QuestionBenchmark,
         file: Path,
         videos: Path,
         where: tuple[str, DTypeName, int | None],
         *,
         as_json: bool,
         output: Path | None,
-        embedder: TextEmbedder | None,
     ) -> None:
         """Answers a benchmark's questions where its videos are there."""
-        from livestar.evaluation.benchmarks.run import answer_benchmark, read_benchmark
+        from livestar.evaluation.benchmarks.run import answer_benchmark, make_benchmark_table, read_benchmark
 
         tasks = read_benchmark(name, file, videos, limit=self._limit)
         device, dtype, threads = where
-        checkpoint, num_workers = self._load(dtype=dtype, device=device, threads=threads)
+        checkpoint, _ = self._load(dtype=dtype, device=device, threads=threads)
         with _progress() as on_stage:
             scores = answer_benchmark(
                 checkpoint,
                 tasks,
                 fps=self._fps or own_fps(checkpoint),
                 stream=self._stream,
-                num_workers=num_workers,
-                embedder=embedder,
                 on_answer=on_stage("answering"),
             )
         if output is not None:
@@ -425,8 +432,6 @@ class _Watcher:
         if as_json:
             _print_json({key: value for key, value in scores.items() if key != "answers"})
             return
-        from livestar.evaluation.benchmarks.run import make_benchmark_table
-
         out.print(make_benchmark_table(scores))
 
     def _gate(self, checkpoint: Checkpoint) -> GateConfig:

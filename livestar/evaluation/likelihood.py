@@ -8,49 +8,25 @@ When the context is full its oldest frames go.  Means are over a video's events,
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
-from livestar.cache.kv_cache import KVCache
 from livestar.config import RetentionConfig, StreamConfig
 from livestar.engine.admission import make_prompt, plan_stream
-from livestar.engine.context import StreamContext
 from livestar.evaluation.runs import EPSILON_S
-from livestar.model.attention.ragged import RaggedBatch
-from livestar.model.attention.sdpa import SdpaAttention
-from livestar.retention.base import Unit
+from livestar.evaluation.teacher import CaptionScore, Teacher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor
-
     from livestar.annotations.types import Event
-    from livestar.engine.admission import StreamPlan
     from livestar.evaluation.footage import Footage
-    from livestar.model.livestar import LiveStarModel
-    from livestar.model.prompt import CaptionRows, Rows
+    from livestar.model.prompt import CaptionRows
     from livestar.session import Checkpoint
     from livestar.types import Frame
-
-BLOCK_SIZE = 16
-NUM_SLOTS = 16
-"""Frames whose visual tokens wait to be fed together."""
-MAX_MEAN_NLL = 709.0
-"""exp of more overflows."""
-
-
-class CaptionScore(NamedTuple):
-    """One caption of the truth."""
-
-    perplexity: float
-    token_accuracy: float
-    """Share of its tokens that the model finds likeliest."""
 
 
 def score_likelihood(checkpoint: Checkpoint, footage: Footage, stream: StreamConfig | None = None) -> dict[str, float | None]:
@@ -80,7 +56,7 @@ def score_captions(
         retention=RetentionConfig(name="window", kv_tokens=stream.retention.kv_tokens),
         sampling=replace(stream.sampling, max_new_tokens=max(longest, 1)),
     )
-    teacher = _Teacher(checkpoint.model, plan_stream(checkpoint.model.config, checkpoint.tokenizer, stream))
+    teacher = Teacher(checkpoint.model, plan_stream(checkpoint.model.config, checkpoint.tokenizer, stream))
     scores = []
     told: CaptionRows | None = None
     begun: Event | None = None
@@ -96,87 +72,6 @@ def score_captions(
             told = prompt.caption(event.caption)
             scores.append(teacher.score(told))
     return scores
-
-
-class _Teacher:
-    """One stream's context, fed with the truth."""
-
-    def __init__(self, model: LiveStarModel, plan: StreamPlan) -> None:
-        config = model.config.language
-        self._model = model
-        self._plan = plan
-        self._cache = KVCache(
-            config,
-            num_blocks=-(-plan.capacity // BLOCK_SIZE),
-            block_size=BLOCK_SIZE,
-            max_sequences=1,
-            dtype=model.dtype,
-            device=model.device,
-        )
-        self._num_groups = config.num_heads // config.num_kv_heads
-        self._context = StreamContext(self._cache, plan.capacity)
-        self._context.commit(Unit("opening", len(plan.opening)), plan.opening)
-        self._visual: dict[int, Tensor] = {}
-        self._num_frames = 0
-        self._clip = 1
-
-    def watch(self, frame: Frame) -> None:
-        """Adds a frame to the context."""
-        evicted = self._plan.retention.select(self._context.units, self._plan.budget)
-        if evicted:
-            self._context.evict(evicted)
-        if len(self._visual) == NUM_SLOTS:
-            self._feed((), 0)
-        slot = self._num_frames % NUM_SLOTS
-        self._visual[slot] = self._model.encode_frames(torch.from_numpy(frame.image).unsqueeze(0))[0]
-        is_first = self._num_frames == 0
-        rows = self._plan.layout.frame(self._plan.prompt.frame_line(frame.index, slot), is_first=is_first)
-        staying = self._plan.layout.first_turn_end() if is_first else ()
-        rows = rows[: len(rows) - len(staying)]
-        self._context.commit(Unit("frame", len(rows), self._clip, frame.index), rows)
-        if staying:
-            self._context.commit(Unit("opening", len(staying)), staying)
-        self._num_frames += 1
-
-    def close_clip(self, caption: CaptionRows) -> None:
-        """Leaves a caption behind its clip, where the gate keeps captions."""
-        rows = self._plan.layout.closing(caption)
-        if rows:
-            self._context.commit(Unit("caption", len(rows), self._clip, self._num_frames), rows)
-        self._clip += 1
-
-    def score(self, caption: CaptionRows) -> CaptionScore:
-        """Scores a caption as the answer to all that was seen."""
-        header = self._plan.prompt.assistant_header
-        before = self._plan.layout.answer()[: -len(header)]
-        targets = torch.tensor(caption.targets, device=self._model.device)
-        hidden = self._feed(before + caption.rows, len(targets))
-        logits = self._model.language_model.logits(hidden).float()
-        nll = float(F.cross_entropy(logits, targets))
-        return CaptionScore(math.exp(min(nll, MAX_MEAN_NLL)), float((logits.argmax(-1) == targets).float().mean()))
-
-    def _feed(self, fork: Rows, num_wanted: int) -> Tensor:
-        """Feeds what waits, and a fork behind it; hidden states of the last `num_wanted` rows."""
-        rows = self._context.branch(fork, num_wanted)
-        sequence = self._context.sequence
-        self._cache.append(sequence, len(rows))
-        batch = RaggedBatch.of(self._cache, [sequence], [len(rows)])
-        attention = SdpaAttention(self._cache, batch, self._num_groups)
-        hidden: Tensor = self._model.language_model(self._embed(rows), batch.positions, attention)
-        self._visual.clear()
-        return hidden[len(rows) - num_wanted :]
-
-    def _embed(self, rows: list[int]) -> Tensor:
-        """[len(rows), hidden]: token embeddings, and for negative rows the visual tokens they stand for."""
-        index = torch.tensor(rows, device=self._model.device)
-        embedded = self._model.language_model.embed(index.clamp(min=0))
-        if self._visual:
-            table = torch.zeros(NUM_SLOTS, *next(iter(self._visual.values())).shape, dtype=embedded.dtype, device=index.device)
-            for slot, tokens in self._visual.items():
-                table[slot] = tokens
-            visual = table.flatten(0, 1).index_select(0, (-1 - index).clamp(min=0))
-            embedded = torch.where((index < 0).unsqueeze(-1), visual, embedded)
-        return embedded
 
 
 def _is_in(frame: Frame, event: Event) -> bool:

@@ -219,6 +219,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("lora.rank", -1, "give 0 for none, or a rank such as 16"),
     ("lora.alpha", 0.0, "give a number above 0"),
     *[("lora.dropout", value, "give a share from 0, below 1") for value in (-0.1, 1.0)],
+    ("data.repeats", (2,), "give a number from 1 for each of data.files, or none"),
     *[("data.holdout", value, "give a share from 0, below 1") for value in (-0.1, 1.0)],
     *[("data.fps", value, "give 0.001 to 240") for value in (0.0, -1.0, 241.0)],
     ("data.max_frames", 1, "give at least 2"),
@@ -279,6 +280,14 @@ def test_the_extremes_are_allowed(values: dict[str, dict[str, Any]]) -> None:
     for section, keys in values.items():
         for name, value in keys.items():
             assert get(made, f"{section}.{name}") == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_repeats_are_one_number_from_1_for_each_file() -> None:
+    files = ["a.jsonl", "b.jsonl"]
+    assert parse_config({"data": {"files": files, "repeats": [1, 3]}}).data.repeats == (1, 3)
+    for repeats in ([1], [1, 2, 3], [1, 0]):
+        message = refusal({"data": {"files": files, "repeats": repeats}})
+        assert message == f"mine.toml: data.repeats is {tuple(repeats)}; give a number from 1 for each of data.files, or none"
 
 
 def test_the_end_of_turn_needs_the_inference_layout() -> None:

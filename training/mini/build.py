@@ -29,6 +29,8 @@ TASK = "Say what happens when it happens.\n"
 FPS = 2.0
 """Frames per second that the model is trained at."""
 MAX_NEW_TOKENS = 32
+KV_TOKENS = 960
+"""Context budget: about forty frames, little more than the sequences of training."""
 
 INIT_STD = 0.02
 """Deviation of random weights.  Projections back into the residual stream have it divided by the root of their number."""
@@ -127,6 +129,8 @@ def _config(vocab_size: int, language: LanguageShape, gate: GateName) -> dict[st
             "system_message": SYSTEM_MESSAGE,
             "fps": FPS,
             "max_new_tokens": MAX_NEW_TOKENS,
+            "retention": "window",
+            "kv_tokens": KV_TOKENS,
         },
         "vision_config": {"model_type": EFFICIENTNET_LITE, "variant": VARIANT, "image_size": IMAGE_SIZE, "num_channels": 3},
         "llm_config": {

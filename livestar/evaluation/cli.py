@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
 from livestar.config import DTypeName, GateConfig, GateName, SamplingConfig, StreamConfig
-from livestar.errors import InvalidConfig, LiveStarError
-from livestar.view import printable
+from livestar.errors import InvalidConfig
+from livestar.evaluation.console import progress, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from livestar.annotations.types import AnnotatedVideo
-    from livestar.evaluation.benchmarks.run import QuestionBenchmark
     from livestar.evaluation.calibration import Objective
     from livestar.evaluation.evaluation import Evaluation
-    from livestar.evaluation.footage import Footage
+    from livestar.evaluation.judge import Judge
     from livestar.evaluation.similarity import TextEmbedder
-    from livestar.session import Checkpoint
 
 PolicyName = Literal["sved", "interval"]
 BenchmarkName = Literal["omnistar", "streamingbench", "ovo"]
 
 EXIT_FAILED = 1
-
-out = Console()
-err = Console(stderr=True)
+"""A video could not be watched."""
 
 
 def evaluate(
@@ -192,263 +179,81 @@ def evaluate(
         raise InvalidConfig("--write writes a calibrated threshold; give --calibrate as well")
     wish = None if calibrate is None else _calibration_wish(calibrate)
     interval_s = _positive("interval", interval) if policy == "interval" else None
-    grader = None
-    if judge is not None or judge_model is not None:
-        from livestar.evaluation.judge import Judge, JudgeConfig, load_prompts
-
-        if judge is None or judge_model is None:
-            raise InvalidConfig("a judge needs an address and a model; give both --judge and --judge-model")
-        config = JudgeConfig(base_url=judge, model=judge_model)
-        grader = Judge(config, load_prompts(judge_prompts), api_key=os.environ.get(judge_key_env))
-    is_narration = calibrate is None and benchmark in (None, "omnistar")
-    embedder = _embedder(similarity) if is_narration else None
+    grader = _make_judge(judge, judge_model, judge_key_env, judge_prompts)
     if predictions is not None and truth is not None:
-        from livestar.evaluation.evaluation import evaluate_runs
-        from livestar.evaluation.predictions import load_runs
-
-        runs = load_runs(predictions, truth, fps=_positive("fps", 1.0 if fps is None else fps))
-        settings: dict[str, object] = {"predictions": str(predictions), "truth": str(truth), "seed": seed}
-        evaluation = evaluate_runs(runs, settings=settings, embedder=embedder, seed=seed)
+        evaluation = _evaluate_files(predictions, truth, fps=fps, similarity=similarity, seed=seed)
     else:
-        stream = StreamConfig(
-            prompt=prompt,
-            gate=GateConfig(name=gate, threshold=threshold, response_rate=response_rate),
-            sampling=SamplingConfig(max_new_tokens=max_new_tokens),
+        if fps is not None:
+            _positive("fps", fps)
+        from livestar.evaluation import command
+
+        request = command.ModelRequest(
+            model=model,
+            stream=StreamConfig(
+                prompt=prompt,
+                gate=GateConfig(name=gate, threshold=threshold, response_rate=response_rate),
+                sampling=SamplingConfig(max_new_tokens=max_new_tokens),
+            ),
+            part=part,
+            fps=fps,
+            limit=limit,
+            streams=streams,
+            dtype=dtype,
+            device=device,
+            threads=threads,
         )
-        watcher = _Watcher(model, stream, part=part, fps=fps, limit=limit, streams=streams)
-        if benchmark is not None and benchmark_file is not None and videos is not None and benchmark != "omnistar":
-            where = (device, dtype, threads)
-            watcher.run_benchmark(benchmark, benchmark_file, videos, where, as_json=as_json, output=output)
+        num_missing = 0
+        if benchmark_file is None or videos is None or benchmark is None:
+            annotated = command.read_videos(annotations or [], limit)
+        elif benchmark == "omnistar":
+            annotated, num_missing = command.read_omnistar_videos(benchmark_file, videos, limit)
+        else:
+            command.ask_benchmark(request, benchmark, benchmark_file, videos, as_json=as_json, output=output)
             return
-        annotated = watcher.read(annotations or [], benchmark_file, videos)
-        with watcher.opened(annotated, dtype=dtype, device=device, threads=threads) as (checkpoint, footage, num_workers):
-            if wish is not None:
-                watcher.calibrate(checkpoint, footage, num_workers, wish, write=write, as_json=as_json)
-                return
-            evaluation = watcher.evaluate(
-                checkpoint,
-                footage,
-                num_workers,
-                interval_s=interval_s,
-                embedder=embedder,
-                likelihood=likelihood,
-                text_floors=text_floors,
-                seed=seed,
-            )
-    if grader is not None:
-        with _progress() as on_stage:
-            evaluation.scores.update(grader.score(evaluation.runs, on_answer=on_stage("judging")))
-    _report(evaluation, as_json=as_json, output=output, html=html)
+        if wish is not None:
+            rate, objective = wish
+            command.calibrate_videos(request, annotated, response_rate=rate, objective=objective, write=write, as_json=as_json)
+            return
+        evaluation = command.evaluate_videos(
+            request,
+            annotated,
+            interval_s=interval_s,
+            embedder=_make_embedder(similarity),
+            likelihood=likelihood,
+            text_floors=text_floors,
+            seed=seed,
+            num_missing=num_missing,
+        )
+    try:
+        if grader is not None:
+            with progress() as on_stage:
+                evaluation.scores.update(grader.score(evaluation.runs, on_answer=on_stage("judging")))
+    finally:  # a judge that fails costs no more than its own grades
+        report(evaluation, as_json=as_json, output=output, html=html)
     if evaluation.failures:
         raise typer.Exit(EXIT_FAILED)
 
 
-class _Watcher:
-    """Runs a model over annotated videos, with what was asked for on the command line."""
+def _evaluate_files(predictions: Path, truth: Path, *, fps: float | None, similarity: bool | None, seed: int) -> Evaluation:
+    from livestar.evaluation.evaluation import evaluate_runs
+    from livestar.evaluation.predictions import load_runs
 
-    def __init__(
-        self,
-        model: Path | None,
-        stream: StreamConfig,
-        *,
-        part: str | None,
-        fps: float | None,
-        limit: int | None,
-        streams: int,
-    ) -> None:
-        from livestar.annotations.part import parse_part
-        from livestar.model.mini import model_directory
-
-        self._model = model_directory(model)
-        self._stream = stream
-        self._part_text = part
-        self._part = None if part is None else parse_part(part)
-        self._fps = None if fps is None else _positive("fps", fps)
-        self._limit = limit
-        self._streams = streams
-        self._num_missing = 0
-
-    def read(self, files: list[Path], benchmark_file: Path | None, videos: Path | None) -> list[AnnotatedVideo]:
-        """The annotated videos, of which each is there."""
-        if benchmark_file is not None and videos is not None:
-            from livestar.evaluation.benchmarks.omnistar import read_omnistar
-
-            found = read_omnistar(benchmark_file, videos)
-            if found.num_missing:
-                err.print(
-                    Text(f"note: {found.num_missing} videos are not in {videos} and are left out", style="yellow"), soft_wrap=True
-                )
-            self._num_missing = found.num_missing
-            return list(found.videos)[: self._limit]
-        from livestar.annotations.read import read_annotations
-
-        return [video for file in files for video in read_annotations(file)][: self._limit]
-
-    @contextlib.contextmanager
-    def opened(
-        self, videos: list[AnnotatedVideo], *, dtype: DTypeName, device: str, threads: int | None
-    ) -> Iterator[tuple[Checkpoint, Footage, int]]:
-        """The model and the footage, checked as far as can be before any weight is read."""
-        from livestar.evaluation.footage import Footage, take_part
-
-        if self._part is not None:
-            videos = [take_part(video, self._part) for video in videos]
-        checkpoint, num_workers = self._load(dtype=dtype, device=device, threads=threads)
-        rate = self._fps or own_fps(checkpoint)
-        yield checkpoint, Footage(videos, fps=rate, image_size=checkpoint.model.config.vision.image_size), num_workers
-
-    def _load(self, *, dtype: DTypeName, device: str, threads: int | None) -> tuple[Checkpoint, int]:
-        from livestar.session import check_request, load_checkpoint, share_cores
-
-        check_request(self._model, self._stream)
-        checkpoint = load_checkpoint(self._model, dtype=dtype, device=device)
-        note = checkpoint.model.config.watch.get("note")
-        if note is not None:
-            err.print(Text(f"note: {printable(str(note))}", style="yellow"), soft_wrap=True)
-        return checkpoint, share_cores(checkpoint.model, threads or os.cpu_count() or 1)
-
-    def evaluate(
-        self,
-        checkpoint: Checkpoint,
-        footage: Footage,
-        num_workers: int,
-        *,
-        interval_s: float | None,
-        embedder: TextEmbedder | None,
-        likelihood: bool,
-        text_floors: bool,
-        seed: int,
-    ) -> Evaluation:
-        """Watches and scores."""
-        from livestar.evaluation.model_evaluation import evaluate_model
-        from livestar.evaluation.policies import Interval
-
-        settings: dict[str, object] = {
-            "model": str(self._model),
-            "policy": "sved" if interval_s is None else "interval",
-            "interval_s": interval_s,
-            "gate": self._gate(checkpoint).name,
-            "threshold": self._gate(checkpoint).threshold,
-            "response_rate": self._stream.gate.response_rate,
-            "fps": footage.fps,
-            "part": self._part_text,
-            "num_missing_videos": self._num_missing,
-            "seed": seed,
-        }
-        with _progress() as on_stage:
-            evaluation = evaluate_model(
-                checkpoint,
-                footage,
-                None if interval_s is None else Interval(interval_s),
-                settings=settings,
-                stream=self._stream,
-                num_streams=self._streams,
-                num_workers=num_workers,
-                embedder=embedder,
-                likelihood=likelihood,
-                text_floors=text_floors,
-                seed=seed,
-                on_stage=on_stage,
-            )
-        if not evaluation.runs:
-            failure = evaluation.failures[0]
-            raise LiveStarError(f"no video could be watched; the first, {failure.name}: {failure.error}")
-        return evaluation
-
-    def calibrate(
-        self,
-        checkpoint: Checkpoint,
-        footage: Footage,
-        num_workers: int,
-        wish: tuple[float | None, Objective],
-        *,
-        write: bool,
-        as_json: bool,
-    ) -> None:
-        """Searches a threshold, prints it, and writes it where that is asked for."""
-        from livestar.evaluation.calibration import calibrate, is_packaged, write_threshold
-
-        if write and is_packaged(self._model):
-            raise InvalidConfig("--write would change the packaged model; copy it and give the copy with --model")
-        rate, objective = wish
-        with _progress() as on_stage:
-            found = calibrate(
-                checkpoint,
-                footage,
-                response_rate=rate,
-                objective=objective,
-                stream=self._stream,
-                num_streams=self._streams,
-                num_workers=num_workers,
-                on_frame=on_stage("calibrating"),
-            )
-        if write:
-            write_threshold(self._model, found.threshold, self._gate(checkpoint).name)
-        record: dict[str, object] = {
-            "threshold": round(found.threshold, 6),
-            "response_rate": found.response_rate,
-            "wanted_rate": found.wanted_rate,
-            "boundary_f1": found.boundary_f1,
-            "num_trials": len(found.trials),
-            "written": write,
-        }
-        if as_json:
-            _print_json(record)
-            return
-        out.print(
-            f"threshold {found.threshold:.4f}: responds to {found.response_rate:.1%} of the frames "
-            f"(wanted {found.wanted_rate:.1%}), mean boundary F1 {found.boundary_f1:.3f}, after {len(found.trials)} trials",
-            highlight=False,
-        )
-        if write:
-            out.print(Text(printable(f"written to {self._model / 'config.json'}")), soft_wrap=True)
-
-    def run_benchmark(
-        self,
-        name: QuestionBenchmark,
-        file: Path,
-        videos: Path,
-        where: tuple[str, DTypeName, int | None],
-        *,
-        as_json: bool,
-        output: Path | None,
-    ) -> None:
-        """Answers a benchmark's questions where its videos are there."""
-        from livestar.evaluation.benchmarks.run import answer_benchmark, make_benchmark_table, read_benchmark
-
-        tasks = read_benchmark(name, file, videos, limit=self._limit)
-        device, dtype, threads = where
-        checkpoint, _ = self._load(dtype=dtype, device=device, threads=threads)
-        with _progress() as on_stage:
-            scores = answer_benchmark(
-                checkpoint,
-                tasks,
-                fps=self._fps or own_fps(checkpoint),
-                stream=self._stream,
-                on_answer=on_stage("answering"),
-            )
-        if output is not None:
-            _write_text(output, json.dumps(scores, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-        if as_json:
-            _print_json({key: value for key, value in scores.items() if key != "answers"})
-            return
-        out.print(make_benchmark_table(scores))
-
-    def _gate(self, checkpoint: Checkpoint) -> GateConfig:
-        from livestar.engine.admission import DEFAULT_GATE, resolve_gate
-
-        gate = resolve_gate(self._stream.gate, checkpoint.model.config.watch)
-        return GateConfig(name=gate.name or DEFAULT_GATE, threshold=gate.threshold, response_rate=None)
+    runs = load_runs(predictions, truth, fps=_positive("fps", 1.0 if fps is None else fps))
+    settings: dict[str, object] = {"predictions": str(predictions), "truth": str(truth), "seed": seed}
+    return evaluate_runs(runs, settings=settings, embedder=_make_embedder(similarity), seed=seed)
 
 
-def own_fps(checkpoint: Checkpoint) -> float:
-    """Frames per second that a model was made for; 1 where it does not say."""
-    value = checkpoint.model.config.watch.get("fps")
-    is_rate = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return float(value) if is_rate else 1.0  # type: ignore[arg-type]  # just checked
+def _make_judge(url: str | None, model: str | None, key_env: str, prompts: Path | None) -> Judge | None:
+    if url is None and model is None:
+        return None
+    if url is None or model is None:
+        raise InvalidConfig("a judge needs an address and a model; give both --judge and --judge-model")
+    from livestar.evaluation.judge import Judge, JudgeConfig, load_prompts
+
+    return Judge(JudgeConfig(base_url=url, model=model), load_prompts(prompts), api_key=os.environ.get(key_env))
 
 
-def _embedder(wanted: bool | None) -> TextEmbedder | None:
+def _make_embedder(wanted: bool | None) -> TextEmbedder | None:
     if wanted is False:
         return None
     from livestar.evaluation.similarity import SentenceModel, is_installed
@@ -498,54 +303,3 @@ def _positive(name: str, value: float) -> float:
 def _check_writable(path: Path | None) -> None:
     if path is not None and (path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK)):
         raise InvalidConfig(f"{str(path)!r} is no file that can be written; choose another")
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[], None] | None]]:
-    """Shows in a terminal what is being done, and how many frames it took so far."""
-    if not err.is_terminal:
-        yield lambda stage: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f}"), TimeElapsedColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-
-        def on_stage(stage: str) -> Callable[[], None]:
-            task = progress.add_task(stage, total=None)
-            return lambda: progress.advance(task)
-
-        yield on_stage
-
-
-def _report(evaluation: Evaluation, *, as_json: bool, output: Path | None, html: Path | None) -> None:
-    if output is not None:
-        _write_text(output, json.dumps(evaluation.details(), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
-    if html is not None:
-        from livestar.evaluation.report import render
-
-        _write_text(html, render(evaluation))
-    if as_json:
-        _print_json(evaluation.summary())
-        return
-    from livestar.evaluation.table import make_tables
-
-    for table in make_tables(evaluation):
-        out.print(table)
-    for failure in evaluation.failures:
-        err.print(Text(printable(f"failed: {failure.name}: {failure.error}"), style="red"), soft_wrap=True)
-
-
-def _print_json(record: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise LiveStarError(f"{path} cannot be written ({error.strerror}); free some space or choose another file") from error

@@ -68,7 +68,7 @@ def evaluate_model(
     if text_floors and runs:
         found = scores["floors"]
         assert isinstance(found, dict)
-        for name, schedule in _schedules(runs, seed).items():
+        for name, schedule in matched_schedules(runs, seed).items():
             again = watch_with(schedule, name).runs
             found[name] = {
                 **timing_scores(again),
@@ -77,7 +77,7 @@ def evaluate_model(
     return replace(evaluation, scores=floors_last(scores), failures=first.failures)
 
 
-def _schedules(runs: Sequence[VideoRun], seed: int) -> dict[str, AtFrames]:
+def matched_schedules(runs: Sequence[VideoRun], seed: int) -> dict[str, AtFrames]:
     """The same captioner at the runs' own rate: at an even interval, and on random frames."""
     rate = response_rate(runs)
     interval_s = floors.matched_interval_s(runs, rate)

@@ -163,6 +163,16 @@ def test_a_judge_grades_with_a_key_that_is_never_shown(scored: tuple[object, ...
     assert "sk-secret" not in done.said
 
 
+def test_a_judge_that_refuses_costs_only_its_own_grades(scored: tuple[object, ...]) -> None:
+    with serve_chat(lambda _: 401) as chat:
+        done = livestar("evaluate", *scored, "--judge", chat.url, "--judge-model", "judge-1", "--json")
+    assert done.status == 1
+    assert "refuses with status 401" in done.err
+    scores = json.loads(done.out)
+    assert scores["tim_cover"] == 1
+    assert "sem_cor" not in scores
+
+
 def test_help_answers_without_loading_a_framework() -> None:
     done = livestar("evaluate", "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.status == 0

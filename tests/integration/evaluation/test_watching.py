@@ -224,7 +224,7 @@ def test_the_same_captioner_on_floors_frames(checkpoint: Checkpoint, film: Annot
         num_streams=2,
         num_workers=1,
         text_floors=True,
-        on_stage=lambda stage: stages.append(stage),  # type: ignore[func-returns-value]
+        on_stage=stages.append,
     )
     floors = evaluation.scores["floors"]
     assert isinstance(floors, dict)

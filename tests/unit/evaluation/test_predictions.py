@@ -41,7 +41,7 @@ def test_released_predictions_and_truth(tmp_path: Path) -> None:
 
 def test_the_truths_order_of_lines_does_not_matter_as_in_the_released_code(tmp_path: Path) -> None:
     shuffled = "a.mp4\nTimestamp: 00:00:04 Caption: B.\nTimestamp: 00:00:01 Caption: A.\n"
-    (run, _), = read_truth(write(tmp_path, "", shuffled)[1])  # fmt: skip
+    run, _ = read_truth(write(tmp_path, "", shuffled)[1])[0]
     assert [event.caption for event in run.events] == ["A.", "B."]
 
 

@@ -1,0 +1,236 @@
+"""What `livestar evaluate` does with a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from livestar.annotations.part import parse_part
+from livestar.annotations.read import read_annotations
+from livestar.engine.admission import DEFAULT_GATE, resolve_gate
+from livestar.errors import InvalidConfig, LiveStarError
+from livestar.evaluation.benchmarks.omnistar import read_omnistar
+from livestar.evaluation.benchmarks.run import answer_benchmark, make_benchmark_table, read_benchmark
+from livestar.evaluation.calibration import calibrate, is_packaged, write_threshold
+from livestar.evaluation.console import note, out, print_json, progress, write_json
+from livestar.evaluation.footage import Footage, take_part
+from livestar.evaluation.model_evaluation import evaluate_model
+from livestar.evaluation.policies import Interval
+from livestar.gate.threshold import DEFAULT_THRESHOLD
+from livestar.model.mini import model_directory
+from livestar.session import check_request, load_checkpoint, share_cores
+from livestar.view import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from livestar.annotations.types import AnnotatedVideo
+    from livestar.config import DTypeName, StreamConfig
+    from livestar.evaluation.benchmarks.run import QuestionBenchmark
+    from livestar.evaluation.calibration import Objective
+    from livestar.evaluation.evaluation import Evaluation
+    from livestar.evaluation.similarity import TextEmbedder
+    from livestar.session import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """A model, and how to watch with it."""
+
+    model: Path | None
+    """None is the packaged one."""
+    stream: StreamConfig
+    part: str | None = None
+    fps: float | None = None
+    limit: int | None = None
+    streams: int = 8
+    dtype: DTypeName = "auto"
+    device: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.part is not None:
+            parse_part(self.part)
+
+    @property
+    def directory(self) -> Path:
+        """The checkpoint's directory.  Raises `InvalidConfig` where the packaged model is asked for and not there."""
+        return model_directory(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A loaded model, and workers for its engine."""
+
+    checkpoint: Checkpoint
+    num_workers: int
+
+
+def evaluate_videos(
+    request: ModelRequest,
+    videos: list[AnnotatedVideo],
+    *,
+    interval_s: float | None,
+    embedder: TextEmbedder | None,
+    likelihood: bool,
+    text_floors: bool,
+    seed: int,
+    num_missing: int = 0,
+) -> Evaluation:
+    """Watches and scores; with `interval_s` it speaks by the clock.  Raises `LiveStarError` where all videos fail."""
+    videos = _cut(request, videos)
+    opened = _open(request)
+    footage = _footage(request, opened, videos)
+    settings = {
+        **_settings(request, opened, footage.fps),
+        "policy": "sved" if interval_s is None else "interval",
+        "interval_s": interval_s,
+        "num_missing_videos": num_missing,
+        "seed": seed,
+    }
+    with progress() as on_stage:
+        evaluation = evaluate_model(
+            opened.checkpoint,
+            footage,
+            None if interval_s is None else Interval(interval_s),
+            settings=settings,
+            stream=request.stream,
+            num_streams=request.streams,
+            num_workers=opened.num_workers,
+            embedder=embedder,
+            likelihood=likelihood,
+            text_floors=text_floors,
+            seed=seed,
+            on_stage=on_stage,
+        )
+    if not evaluation.runs:
+        failure = evaluation.failures[0]
+        raise LiveStarError(f"no video could be watched; the first, {failure.name}: {failure.error}")
+    return evaluation
+
+
+def calibrate_videos(
+    request: ModelRequest,
+    videos: list[AnnotatedVideo],
+    *,
+    response_rate: float | None,
+    objective: Objective,
+    write: bool,
+    as_json: bool,
+) -> None:
+    """Searches a threshold, prints it, and writes it into the model's config where that is asked for."""
+    if write and is_packaged(request.directory):
+        raise InvalidConfig("--write would change the packaged model; copy it and give the copy with --model")
+    videos = _cut(request, videos)
+    opened = _open(request)
+    with progress() as on_stage:
+        found = calibrate(
+            opened.checkpoint,
+            _footage(request, opened, videos),
+            response_rate=response_rate,
+            objective=objective,
+            stream=request.stream,
+            num_streams=request.streams,
+            num_workers=opened.num_workers,
+            on_frame=on_stage("calibrating"),
+        )
+    if write:
+        gate = resolve_gate(request.stream.gate, opened.checkpoint.model.config.watch).name
+        write_threshold(request.directory, found.threshold, gate or DEFAULT_GATE)
+    if as_json:
+        print_json(
+            {
+                "threshold": round(found.threshold, 6),
+                "response_rate": found.response_rate,
+                "wanted_rate": found.wanted_rate,
+                "boundary_f1": found.boundary_f1,
+                "num_trials": len(found.trials),
+                "written": write,
+            }
+        )
+        return
+    out.print(
+        f"threshold {found.threshold:.4f}: responds to {found.response_rate:.1%} of the frames "
+        f"(wanted {found.wanted_rate:.1%}), mean boundary F1 {found.boundary_f1:.3f}, after {len(found.trials)} trials",
+        highlight=False,
+    )
+    if write:
+        out.print(Text(printable(f"written to {request.directory / 'config.json'}")), soft_wrap=True)
+
+
+def ask_benchmark(
+    request: ModelRequest, name: QuestionBenchmark, file: Path, videos: Path, *, as_json: bool, output: Path | None
+) -> None:
+    """Answers a benchmark's questions where its videos are there."""
+    tasks = read_benchmark(name, file, videos, limit=request.limit)
+    opened = _open(request)
+    fps = request.fps or own_fps(opened.checkpoint)
+    with progress() as on_stage:
+        scores = answer_benchmark(opened.checkpoint, tasks, fps=fps, stream=request.stream, on_answer=on_stage("answering"))
+    scores["settings"] = _settings(request, opened, fps)
+    if output is not None:
+        write_json(output, scores)
+    if as_json:
+        print_json({key: value for key, value in scores.items() if key != "answers"})
+    else:
+        out.print(make_benchmark_table(scores))
+
+
+def read_videos(files: list[Path], limit: int | None) -> list[AnnotatedVideo]:
+    """The videos of annotation files."""
+    return [video for file in files for video in read_annotations(file)][:limit]
+
+
+def read_omnistar_videos(file: Path, videos: Path, limit: int | None) -> tuple[list[AnnotatedVideo], int]:
+    """The videos of OmniStar-RNG that are there, and how many are not."""
+    found = read_omnistar(file, videos)
+    if found.num_missing:
+        note(f"{found.num_missing} videos are not in {videos} and are left out")
+    return list(found.videos)[:limit], found.num_missing
+
+
+def own_fps(checkpoint: Checkpoint) -> float:
+    """Frames per second that a model was made for; 1 where it does not say."""
+    value = checkpoint.model.config.watch.get("fps")
+    is_rate = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return float(value) if is_rate else 1.0  # type: ignore[arg-type]  # just checked
+
+
+def _cut(request: ModelRequest, videos: list[AnnotatedVideo]) -> list[AnnotatedVideo]:
+    if request.part is None:
+        return videos
+    part = parse_part(request.part)
+    return [take_part(video, part) for video in videos]
+
+
+def _open(request: ModelRequest) -> _Opened:
+    """Loads the model, checked as far as can be before any weight is read."""
+    check_request(request.directory, request.stream)
+    checkpoint = load_checkpoint(request.directory, dtype=request.dtype, device=request.device)
+    remark = checkpoint.model.config.watch.get("note")
+    if remark is not None:
+        note(str(remark))
+    return _Opened(checkpoint, share_cores(checkpoint.model, request.threads or os.cpu_count() or 1))
+
+
+def _footage(request: ModelRequest, opened: _Opened, videos: list[AnnotatedVideo]) -> Footage:
+    fps = request.fps or own_fps(opened.checkpoint)
+    return Footage(videos, fps=fps, image_size=opened.checkpoint.model.config.vision.image_size)
+
+
+def _settings(request: ModelRequest, opened: _Opened, fps: float) -> dict[str, object]:
+    gate = resolve_gate(request.stream.gate, opened.checkpoint.model.config.watch)
+    if gate.threshold is None and gate.response_rate is None:
+        gate = replace(gate, threshold=DEFAULT_THRESHOLD)
+    return {
+        "model": str(request.directory),
+        "gate": gate.name or DEFAULT_GATE,
+        "threshold": gate.threshold,
+        "response_rate": gate.response_rate,
+        "fps": fps,
+        "part": request.part,
+        "max_new_tokens": request.stream.sampling.max_new_tokens,
+    }

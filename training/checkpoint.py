@@ -1,7 +1,8 @@
 """Checkpoints of a run: atomic, without pickle, enough to go on as if nothing had happened.
 
-A checkpoint is a folder with `state.safetensors` (trained weights and optimiser) and `state.json` (where the run was).  It is
-written under another name, forced to disk, and renamed, so a folder with a checkpoint's name is whole.
+A checkpoint is a folder with `state.safetensors` (what is trained, and the optimiser's moments, whole even where the model is
+sharded) and `state.json` (where the run was, and a checksum).  It is written under another name, forced to disk, and renamed,
+so a folder with a checkpoint's name is whole.  Workers of any number can go on from it: each reads its own rows.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +19,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from livestar.errors import LiveStarError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
 
 PATTERN = re.compile(r"step-(\d{8})")
 TENSORS, STATE = "state.safetensors", "state.json"
 PARTIAL = ".partial"
+WEIGHTS, MOMENTS = "model.", "optimizer."
+"""What the names of a checkpoint's tensors begin with."""
+REPLICA = "module."
+"""What DDP puts before all names."""
+READ_BYTES = 2**22
 
 
 class CheckpointFailed(LiveStarError):
@@ -41,9 +50,9 @@ class Progress:
     """Optimiser steps done."""
     epoch: int = 0
     batch: int = 0
-    """Batches of that epoch that are done."""
+    """Batches of that epoch that are done, by all workers together."""
     num_steps: int = 0
-    """Steps that the schedule was made for."""
+    """Steps that the schedule was made for; 0 where that is not settled."""
     best_loss: float | None = None
     """Lowest held-out loss so far."""
     best_step: int = 0
@@ -58,15 +67,23 @@ def save_checkpoint(
 
     Raises `CheckpointFailed`; what was half written is removed, and older checkpoints stay.
     """
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    weights, state = get_state_dict(model, optimizer, options=options)
-    if rank != 0:
-        return
-    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in weights.items() if isinstance(value, torch.Tensor)}
-    for name, values in state["state"].items():
-        tensors |= {f"optimizer.{name}.{key}": torch.as_tensor(value) for key, value in values.items()}
-    written = {"progress": asdict(progress), "param_groups": state["param_groups"]}
-    write_folder(folder / f"step-{progress.step:08d}", tensors, written)
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in trained_parameters(model):
+        parts = {WEIGHTS + name: parameter.detach()}
+        parts |= {f"{MOMENTS}{name}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
+        for key, value in parts.items():
+            whole = value.full_tensor() if isinstance(value, DTensor) else value
+            if rank == 0:
+                tensors[key] = whole.cpu()
+    if rank == 0:
+        write_folder(folder / f"step-{progress.step:08d}", tensors, {"progress": asdict(progress)})
+
+
+def trained_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """What is trained, by names that do not depend on how the model is spread over workers."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield name.removeprefix(REPLICA), parameter
 
 
 def write_folder(target: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -76,7 +93,7 @@ def write_folder(target: Path, tensors: dict[str, Tensor], state: dict[str, Any]
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
-        (partial / STATE).write_text(json.dumps(state))
+        (partial / STATE).write_text(json.dumps(state | {"crc32": _checksum(partial / TENSORS)}))
         for path in (partial / TENSORS, partial / STATE, partial):
             _sync(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -84,7 +101,16 @@ def write_folder(target: Path, tensors: dict[str, Tensor], state: dict[str, Any]
         _sync(target.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise CheckpointFailed(f"checkpoint {target} cannot be written ({error}); free some space and start again") from error
+        raise CheckpointFailed(
+            f"checkpoint {target} cannot be written ({reason(error)}); make room there and give the same command again to go on"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What an error of the disk says, without its number and path."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
 
 
 def _sync(path: Path) -> None:
@@ -95,11 +121,26 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
+def _checksum(path: Path) -> str:
+    checksum = 0
+    with path.open("rb") as file:
+        while data := file.read(READ_BYTES):
+            checksum = zlib.crc32(data, checksum)
+    return f"{checksum:08x}"
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Whole checkpoints in `folder`, oldest first."""
+    """Checkpoints in `folder`, oldest first; without those that were never finished."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if PATTERN.fullmatch(path.name) and (path / STATE).is_file())
+    return sorted(path for path in folder.iterdir() if PATTERN.fullmatch(path.name))
+
+
+def step_of(path: Path) -> int:
+    """The step behind which a checkpoint was written."""
+    match = PATTERN.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
 
 
 def prune(folder: Path, keep: set[int]) -> None:
@@ -112,41 +153,64 @@ def prune(folder: Path, keep: set[int]) -> None:
 
 def read_progress(path: Path) -> Progress:
     """Where the run of a checkpoint was.  Raises `CheckpointFailed`."""
-    return Progress(**_read_state(path)["progress"])
+    try:
+        return Progress(**_read_state(path)["progress"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, f"{STATE} lacks {error}") from error
+
+
+def check_checkpoint(path: Path) -> Progress:
+    """Reads all of a checkpoint and compares its checksum.  Raises `CheckpointFailed`."""
+    progress, expected = read_progress(path), _read_state(path).get("crc32")
+    try:
+        if expected is not None and _checksum(path / TENSORS) != expected:
+            raise _damaged(path, f"{TENSORS} is not what was written")
+        with safe_open(path / TENSORS, framework="pt", device="cpu"):
+            return progress
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, reason(error)) from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Progress:
     """Puts a checkpoint's weights, and its optimiser unless that is None, back in place.  Raises `CheckpointFailed`."""
-    state = _read_state(path)
+    progress = read_progress(path)
     try:
         with safe_open(path / TENSORS, framework="pt", device="cpu") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+            names = set(file.keys())
+            for name, parameter in trained_parameters(model):
+                if WEIGHTS + name not in names or file.get_slice(WEIGHTS + name).get_shape() != list(parameter.shape):
+                    raise _damaged(path, f"it does not hold what is trained here, {name} for one")
+                with torch.no_grad():
+                    parameter.copy_(_like(parameter, file.get_tensor(WEIGHTS + name)))
+                if optimizer is None:
+                    continue
+                prefix = f"{MOMENTS}{name}."
+                for key in sorted(key for key in names if key.startswith(prefix)):
+                    value = file.get_tensor(key)
+                    is_moment = value.shape == parameter.shape and value.dim() > 0
+                    optimizer.state[parameter][key.removeprefix(prefix)] = _like(parameter, value) if is_moment else value
     except (OSError, SafetensorError) as error:
-        raise CheckpointFailed(
-            f"checkpoint {path} cannot be read ({error}); delete its folder to go on from an older one"
-        ) from error
-    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-    moments: dict[str, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            parameter, _, key = name.removeprefix("optimizer.").rpartition(".")
-            moments.setdefault(parameter, {})[key] = value
-    options = StateDictOptions(full_state_dict=True, strict=False, ignore_frozen_params=True)
-    set_state_dict(
-        model,
-        optimizer or (),
-        model_state_dict=weights,
-        optim_state_dict={"state": moments, "param_groups": state["param_groups"]} if optimizer else {},
-        options=options,
-    )
-    return Progress(**state["progress"])
+        raise _damaged(path, reason(error)) from error
+    return progress
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """`value` where `parameter` is, and sharded as it is."""
+    moved = value.to(parameter.device, parameter.dtype)
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(moved, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return moved
 
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((path / STATE).read_text())
-        return state
     except (OSError, ValueError) as error:
-        raise CheckpointFailed(
-            f"checkpoint {path} cannot be read ({error}); delete its folder to go on from an older one"
-        ) from error
+        raise _damaged(path, reason(error)) from error
+    if not isinstance(state, dict):
+        raise _damaged(path, f"{STATE} is not an object")
+    return state
+
+
+def _damaged(path: Path, why: str) -> CheckpointFailed:
+    return CheckpointFailed(f"checkpoint {path} cannot be read ({why}); delete its folder to go on from an older one")

@@ -10,10 +10,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from livestar.errors import InvalidConfig
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.progress import Progress, TaskID
+
+    from training.config import TrainConfig
 
 err = Console(stderr=True)
 app = typer.Typer(pretty_exceptions_enable=False)
@@ -65,17 +69,32 @@ def train(
 
     if restart:
         forget(Path(resolved.run.output))
-    if ray is not None or resolved.run.workers > 1:
-        from training.job import train_on_ray
-
-        target = train_on_ray(resolved, address=None if ray in (None, "local") else ray)
-    else:
-        from training.run import train as run_here
-        from training.world import World
-
-        with Terminal() as terminal:
-            target = run_here(resolved, World(), terminal, started=started)
+    with Terminal() as terminal:
+        try:
+            if ray is not None or resolved.run.workers > 1:
+                target = _train_on_ray(resolved, ray or "local", terminal)
+            else:
+                target = _train_here(resolved, terminal, started)
+        except KeyboardInterrupt as stopped:
+            terminal.say(str(stopped) or "interrupted; give the same command again to go on")
+            raise
     out.print(Text(f"the model is in {target}; watch with it: livestar watch SOURCE --model {target}"), soft_wrap=True)
+
+
+def _train_here(config: TrainConfig, terminal: Terminal, started: float) -> Path:
+    from livestar.session import resolve_device
+    from training.run import train as run_here
+    from training.world import World
+
+    return run_here(config, World(device=resolve_device("auto")), terminal, started=started)
+
+
+def _train_on_ray(config: TrainConfig, address: str, terminal: Terminal) -> Path:
+    try:
+        from training.job import train_on_ray
+    except ImportError as error:
+        raise InvalidConfig(f"Ray is not installed ({error}); pip install 'livestar[train]'") from error
+    return train_on_ray(config, address=address, reporter=terminal)
 
 
 class Terminal:

@@ -26,6 +26,7 @@ Precision = Literal["float32", "bfloat16"]
 Sharding = Literal["none", "fsdp"]
 BadVideo = Literal["raise", "skip"]
 Calibration = Literal["none", "truth", "f1"]
+StoredDType = Literal["auto", "float32", "bfloat16", "float16"]
 C = TypeVar("C")
 
 SUFFIX = ".toml"
@@ -196,6 +197,8 @@ class RunConfig:
     """Steps between measurements of the held-out loss; 0 never measures it."""
     checkpoint_every: int = 50
     """Steps between checkpoints, from which a killed run goes on."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that stay, beside the best."""
     patience: int = 0
     """Measurements without a better held-out loss after which to stop; 0 never stops early."""
     workers: int = 1
@@ -207,10 +210,14 @@ class RunConfig:
     calibrate: Calibration = "truth"
     """Set the model's threshold on held-out footage: to the annotation's own response rate, or to the best boundary F1."""
 
+    dtype: StoredDType = "auto"
+    """Number format that the finished model is stored in; `auto` is its base's."""
+
     def __post_init__(self) -> None:
         _check(bool(self.output), "run.output", self.output, "name a folder")
         _check(self.evaluate_every >= 0, "run.evaluate_every", self.evaluate_every, "give 0 or more")
         _check(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "give at least 1")
+        _check(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "give at least 1")
         _check(self.patience >= 0, "run.patience", self.patience, "give 0 or more")
         _check(1 <= self.workers <= 4096, "run.workers", self.workers, "give 1 to 4096")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
-from livestar.errors import InvalidConfig
+from livestar.errors import InvalidConfig, LiveStarError
 from livestar.model.adapter import ADAPTER_CONFIG, base_directory, beside_or_base
 from livestar.model.mini import MINI_NAME, mini_directory
 from livestar.model.tokenizer import TOKENIZER_FILES
 from livestar.model.weights import load_model, open_checkpoint, save_model
+from training.checkpoint import reason
 from training.lora import save_adapter
 from training.sequence import GATE_OF_LAYOUT
 
@@ -23,37 +26,53 @@ if TYPE_CHECKING:
     from livestar.model.livestar import LiveStarModel
     from training.config import TrainConfig
 
-PARTIAL = ".partial"
+ADAPTER = "adapter"
+"""Folder beside a merged model that keeps the adapter itself."""
 
 
-def export(model: LiveStarModel, config: TrainConfig, base: Path, target: Path, *, dtype: torch.dtype | None = None) -> Path:
-    """Writes the model to `target`, whole or not at all, to be watched with as it was trained.
+def export(model: LiveStarModel, config: TrainConfig, base: Path, target: Path) -> None:
+    """Writes the model to the new folder `target`, to be watched with as it was trained.
 
     `model` holds the weights of `base` and what was trained.  With LoRA the adapter is written, and merged if the config says
-    so.  `dtype` None keeps the number format of the base's weights.  Returns `target`.
+    so.  Raises `InvalidConfig` for weights beyond the range of the number format, `LiveStarError` where the disk is full;
+    nothing is left then.
     """
-    partial = target.with_name(target.name + PARTIAL)
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     try:
         if config.lora.rank and not config.lora.merge:
-            save_adapter(model, config.lora, partial, base=base_name(base))
+            write_adapter(model, config, base, target)
         else:
             if config.lora.rank:
-                adapter = target.with_name("adapter")
-                save_adapter(model, config.lora, adapter, base=base_name(base))
+                adapter = target.with_name(ADAPTER)
+                write_adapter(model, config, base, adapter)
                 model = load_model(adapter, dtype=torch.float32)
             with_watching(model, config)
-            save_model(model, partial, dtype=dtype or stored_dtype(base))
+            dtype = stored_dtype(base) if config.run.dtype == "auto" else getattr(torch, config.run.dtype)
+            try:
+                save_model(model, target, dtype=dtype)
+            except InvalidConfig as error:
+                raise InvalidConfig(
+                    f"{error}; give the same command again with --set run.dtype=bfloat16: the checkpoints are kept"
+                ) from error
             for name in TOKENIZER_FILES:
                 source = beside_or_base(base, name) / name
                 if source.exists():
-                    shutil.copyfile(source, partial / name)
+                    shutil.copyfile(source, target / name)
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
+        raise LiveStarError(
+            f"the model cannot be written to {target.parent} ({reason(error)}); make room there and give the same command again"
+        ) from error
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
         raise
-    return target
+
+
+def write_adapter(model: LiveStarModel, config: TrainConfig, base: Path, target: Path) -> None:
+    """Writes the adapters in peft's format, with a config.json that says how to watch with them."""
+    save_adapter(model, config.lora, target, base=base_name(base))
+    with_watching(model, config)
+    (target / "config.json").write_text(json.dumps(model.config.raw, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def with_watching(model: LiveStarModel, config: TrainConfig) -> None:
@@ -68,6 +87,18 @@ def with_watching(model: LiveStarModel, config: TrainConfig) -> None:
     model.config = replace(model.config, watch=watch, raw={**model.config.raw, "livestar": watch})
 
 
+def publish(partial: Path, target: Path) -> None:
+    """Gives a written model its name, with all of it on disk before."""
+    for path in [*partial.iterdir(), partial]:
+        number = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+
+
 def stored_dtype(directory: Path) -> torch.dtype:
     """The number format that a checkpoint's language model is stored in."""
     _, shards, _ = open_checkpoint(directory)
@@ -79,10 +110,17 @@ def stored_dtype(directory: Path) -> torch.dtype:
         return dtype
 
 
+def refuse_adapter(directory: Path) -> None:
+    """Raises `InvalidConfig` for a base that is an adapter itself, which another one cannot name as its base."""
+    if (directory / ADAPTER_CONFIG).exists():
+        raise InvalidConfig(
+            f"model.base {str(directory)!r} is an adapter itself; train it in full (lora.rank 0), which merges it, or begin with "
+            "its base"
+        )
+
+
 def base_name(directory: Path) -> str:
     """What an adapter calls its base: a path, or the name of the packaged model, which lies elsewhere on another machine."""
-    if (directory / ADAPTER_CONFIG).exists():
-        raise InvalidConfig(f"model.base {str(directory)!r} is an adapter itself; set lora.merge to true, or train from its base")
     try:
         return MINI_NAME if directory.resolve() == mini_directory().resolve() else str(directory.resolve())
     except InvalidConfig:  # there is no packaged model

@@ -1,18 +1,23 @@
-"""From samples to batches on the worker's device: paraphrases, copies and frame numbers are drawn here, from the seed."""
+"""From samples to batches on the worker's device: paraphrases, copies and frame numbers are drawn here, from the seed.
+
+A step takes the next `accumulate` x workers batches of the epoch, whoever computes them: two workers with one batch each learn
+just what one worker learns from two.  Where an epoch's end does not come out even, workers that have none left compute a batch
+that weighs nothing, so that all make the same calls.
+"""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from training.batch import Batch
 from training.sequence import Clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import torch
 
     from training.config import DataConfig
     from training.dataset import Sample, StreamDataset
@@ -25,6 +30,7 @@ class Place(NamedTuple):
 
     epoch: int
     batch: int
+    """Batches of that epoch that are done, by all workers together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +51,33 @@ class Feed:
 
     def steps_per_epoch(self, accumulate: int) -> int:
         """Optimiser steps in one pass over the data."""
-        return -(-len(self._batches(self.train, 0)) // accumulate)
+        return -(-len(self.train.batches(0)) // (accumulate * self.world.size))
 
     def next_step(self, epoch: int, batch: int, accumulate: int) -> tuple[list[Batch], Place]:
-        """The batches of one optimiser step from that place, and the place behind them; an epoch's last step may be shorter."""
-        order = self._batches(self.train, epoch)
-        chosen = order[batch : batch + accumulate]
-        made = [self._make(self.train, epoch, indices) for indices in chosen]
+        """This worker's batches of the optimiser step from that place, and the place behind it.
+
+        An epoch's last step may be shorter.
+        """
+        order = self.train.batches(epoch)
+        chosen = order[batch : batch + accumulate * self.world.size]
         behind = batch + len(chosen)
+        made = list(self._share(self.train, epoch, chosen))
         return made, Place(epoch + 1, 0) if behind >= len(order) else Place(epoch, behind)
 
     def holdout_batches(self) -> Iterator[Batch]:
-        """All of the worker's held-out batches: the same windows, captions and copies every time."""
-        if self.holdout is None:
-            return
-        for indices in self._batches(self.holdout, 0):
-            yield self._make(self.holdout, 0, indices)
+        """This worker's held-out batches: the same windows, captions and copies every time."""
+        if self.holdout is not None:
+            yield from self._share(self.holdout, 0, self.holdout.batches(0))
 
-    def _batches(self, dataset: StreamDataset, epoch: int) -> Sequence[Sequence[int]]:
-        return dataset.batches(epoch, rank=self.world.rank, num_workers=self.world.size)
+    def _share(self, dataset: StreamDataset, epoch: int, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Every worker's part of some batches, dealt in turn; all get the same number."""
+        size, rank = self.world.size, self.world.rank
+        for turn in range(0, len(batches), size):
+            if turn + rank < len(batches):
+                yield self._make(dataset, epoch, batches[turn + rank])
+            else:
+                spare = self._make(dataset, epoch, batches[turn])
+                yield replace(spare, weights=torch.zeros_like(spare.weights))
 
     def _make(self, dataset: StreamDataset, epoch: int, indices: Sequence[int]) -> Batch:
         samples = [dataset.sample(epoch, index) for index in indices]

@@ -2,132 +2,173 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from dataclasses import replace
+import secrets
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.train
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+import torch
+from ray.exceptions import AuthenticationError, RayError
+from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from livestar.errors import InvalidConfig, LiveStarError
-from livestar.model.mini import model_directory
+from livestar.session import resolve_device
 from training.config import TrainConfig, parse_config
-from training.run import MODEL, train
+from training.log import Silent
+from training.prepare import look
+from training.relay import FromFile, ToFile
+from training.run import MODEL, Stopped, absolute, claim, is_finished, train
+from training.stop import StopRequest
 from training.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from training.log import Reporter
 
 MAX_FAILURES = 3
 """Times that workers may die before the run is given up; each time they go on from the newest checkpoint."""
-REPORT_EVERY = 10
-"""Steps between reports to Ray, which every worker waits for."""
-AUTH_MODE = "RAY_AUTH_MODE"
+RAY, REPORTS, STOP = "ray", "reports.jsonl", "stop"
+"""Ray's own folder in that of the run, what the first worker reports, and the file that asks it to stop."""
+POLL_S = 0.25
+LOCAL = "local"
+TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+OWN_CLUSTER = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU see what they are told to; this silences a warning
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+}
+"""Environment of a cluster that is started for the run; what the user has set stays."""
 
 
-def train_on_ray(config: TrainConfig, *, address: str | None, reporter: Reporter) -> Path:
-    """Runs `config` on the Ray cluster at `address`, or on one that is started here and stopped afterwards where it is None.
+def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter) -> Path:
+    """Runs `config` on the Ray cluster at `address`; `local` starts one here and stops it afterwards.
 
     Files of the config must be where all workers see them.  Returns the finished model's folder.  Raises `LiveStarError` where
-    the cluster is too small or the run failed.
+    the cluster is too small or the run failed, and `Stopped` where it was asked to.
     """
-    # Ray would turn on token authentication by itself, and leave a token behind that its own commands then disagree about.
-    os.environ.setdefault(AUTH_MODE, "disabled" if address is None else "token")
-    own = address is None and not ray.is_initialized()
-    try:
-        ray.init(address=address, include_dashboard=False if own else None, log_to_driver=False, ignore_reinit_error=True)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InvalidConfig(
-            f"no Ray cluster answers at {address!r} ({error}); give --ray local, or start one: ray start --head"
-        ) from error
-    try:
+    config = absolute(config)
+    folder = Path(config.run.output)
+    claim(folder, config)
+    if is_finished(folder):
+        reporter.say(f"the run in {folder} is finished; start it anew with --restart, or choose another run.output")
+        return folder / MODEL
+    with cluster(address):
         _check_room(config)
-        name = Path(config.run.output).name
-        result = TorchTrainer(
-            _worker,
-            train_loop_config=absolute(config).as_dict(),
-            scaling_config=ScalingConfig(num_workers=config.run.workers, use_gpu=config.run.use_gpu),
-            run_config=RunConfig(
-                name=f"livestar-{name}",
-                storage_path=str(Path(config.run.output).resolve() / "ray"),
-                failure_config=FailureConfig(max_failures=MAX_FAILURES),
-                callbacks=[_Relay(reporter)],
-            ),
-        ).fit()
-        if result.error is not None:
-            raise LiveStarError(f"the run failed on its workers: {_root(result.error)}")
-    except ray.train.v2.api.exceptions.TrainingFailedError as error:
-        raise LiveStarError(f"the run failed on its workers: {_root(error)}") from error
-    finally:
-        if own:
-            ray.shutdown()
-    return Path(config.run.output) / MODEL
+        look(config, reporter, resolve_device("auto"))  # before the workers take the CPUs that decoding needs
+        _run(config, reporter)
+    return folder / MODEL
 
 
-def absolute(config: TrainConfig) -> TrainConfig:
-    """The same config with paths that do not depend on the working folder."""
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[None]:
+    """Connected to a cluster.  Raises `InvalidConfig` where there is none."""
+    is_own = address == LOCAL
+    with contextlib.ExitStack() as stack:
+        if is_own:
+            for name, value in OWN_CLUSTER.items():
+                os.environ.setdefault(name, value)
+            if not os.environ.get(TOKEN) and not os.environ.get(TOKEN_PATH):
+                # Ray asks for a token by itself; without this it would leave one behind in the home folder, which other
+                # commands of Ray then stumble over.
+                os.environ[TOKEN] = secrets.token_hex(32)
+                stack.callback(os.environ.pop, TOKEN, None)
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=False if is_own else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        except (AuthenticationError, ConnectionError, RayError, RuntimeError, ValueError) as error:
+            raise InvalidConfig(
+                f"no Ray cluster can be used at {address!r} ({_line(error)}); give --ray local, or start one: ray start --head"
+            ) from error
+        stack.callback(ray.shutdown)
+        yield
 
-    def full(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Path(name).resolve()) for name in names)
 
-    data = replace(
-        config.data,
-        files=full(config.data.files),
-        holdout_files=full(config.data.holdout_files),
-        cache=str(Path(config.data.cache).resolve()),
+def _run(config: TrainConfig, reporter: Reporter) -> None:
+    """Starts the workers and waits for them, passing on what they report and a request to stop."""
+    folder = Path(config.run.output)
+    (folder / RAY).mkdir(exist_ok=True)
+    (folder / RAY / STOP).unlink(missing_ok=True)
+    relay = FromFile(folder / RAY / REPORTS, reporter)
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=config.as_dict(),
+        scaling_config=ScalingConfig(num_workers=config.run.workers, use_gpu=config.run.use_gpu),
+        run_config=RunConfig(  # type: ignore[arg-type]  # Ray's own stubs know the older one only
+            name="train",
+            storage_path=str(folder / RAY),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
     )
-    model = replace(config.model, base=str(model_directory(Path(config.model.base)).resolve()))
-    return replace(config, data=data, model=model, run=replace(config.run, output=str(Path(config.run.output).resolve())))
+    failed: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # told to who waits
+            failed.append(error)
+
+    thread = threading.Thread(target=fit, name="ray train", daemon=True)  # Ray takes Ctrl-C where it has the main thread
+    with StopRequest() as stop:
+        thread.start()
+        while thread.is_alive():
+            thread.join(POLL_S)
+            relay.poll()
+            if stop():
+                (folder / RAY / STOP).touch()
+    relay.poll()
+    if failed:
+        raise LiveStarError(f"the run failed on its workers: {_cause(failed[0])}") from failed[0]
+    if not is_finished(folder):
+        raise Stopped("stopped behind a checkpoint; give the same command again to go on")
 
 
 def _check_room(config: TrainConfig) -> None:
     """Refuses at once what Ray would wait for forever."""
     kind = "GPU" if config.run.use_gpu else "CPU"
-    total = ray.cluster_resources().get(kind, 0)
+    total = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
     if total < config.run.workers:
         raise InvalidConfig(f"run.workers is {config.run.workers}, but the Ray cluster has {total:g} {kind}s; lower run.workers")
 
 
-def _worker(values: dict[str, Any]) -> None:
+def work(values: dict[str, Any]) -> None:
     """What every worker runs."""
     context = ray.train.get_context()
-    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=get_device())
-    train(parse_config(values, "the run's config"), world, _ToRay())
+    device = torch.device(get_device())
+    world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, is_on_ray=True)
+    config = parse_config(values, "the run's config")
+    folder = Path(config.run.output) / RAY
+    reporter = ToFile(folder / REPORTS) if world.is_first else Silent()
+    with contextlib.suppress(Stopped):  # the driver tells
+        train(config, world, reporter, stop=StopRequest(folder / STOP))
 
 
-class _ToRay:
-    """Reports from a worker to Ray; every worker calls it for the same steps."""
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Only the steps go through Ray."""
-
-    def say(self, text: str) -> None:
-        """Ends up in the worker's log."""
-        print(text, flush=True)
-
-    def step(self, record: Mapping[str, float | int]) -> None:
-        """Reports measurements, and steps now and then."""
-        if "holdout_loss" in record or record["step"] % REPORT_EVERY == 0:
-            ray.train.report(dict(record))
+def _cause(error: BaseException) -> str:
+    """What went wrong first, in one line: what LiveStar raised on purpose, rather than what followed from it."""
+    if isinstance(error, WorkerGroupError):
+        causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(error.worker_failures.items())]
+        known = [cause for cause in causes if isinstance(cause, LiveStarError)]
+        return _line((known or causes or [error])[0])
+    if isinstance(error, TrainingFailedError):
+        return _line(getattr(error, "controller_failure", error))
+    return _line(error)
 
 
-class _Relay(UserCallback):  # type: ignore[misc]  # Ray's classes are not typed
-    """Shows the first worker's reports in the terminal that started the run."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Called by Ray for each round of reports."""
-        self._reporter.step(metrics[0])
-        self._reporter.say(" ".join(f"{name} {value:.4g}" for name, value in metrics[0].items()))
-
-
-def _root(error: BaseException) -> str:
-    """The last line of what a worker raised."""
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if isinstance(error, LiveStarError) and lines else lines[-1] if lines else ""
+    return text or type(error).__name__

@@ -1,17 +1,27 @@
-"""What a run leaves to read: one JSON line per step, TensorBoard curves, and a progress bar."""
+"""What a run leaves to read: one JSON line per step, and curves for TensorBoard.
+
+Nothing is written in the background, so that a disk that fills is noticed at the step where it does.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]  # ships no stubs
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+from livestar.errors import LiveStarError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
-METRICS = "metrics.jsonl"
+METRICS, CURVES = "metrics.jsonl", "tensorboard"
 
 
 class Reporter(Protocol):
@@ -47,25 +57,68 @@ class RunLog:
     """The files of one run; used by the first worker only."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
-        """Goes on behind `step`: what an earlier process wrote beyond it is dropped, since those steps are done again."""
+        """Goes on behind `step`: what an earlier process wrote beyond it is dropped, since those steps are done again.
+
+        Raises `LiveStarError` where the folder takes no more.
+        """
         self._path = folder / METRICS
         kept = [line for line in read_metrics(self._path) if line["step"] <= step]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
-        self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        fresh = self._path.with_name(METRICS + ".partial")
+        try:
+            fresh.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            fresh.replace(self._path)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._curves = Curves(folder / CURVES, step)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise self._failed(error) from error
 
     def write(self, record: Mapping[str, float | int]) -> None:
-        """Appends a record with its `step`."""
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in record.items():
-            if name != "step":
-                self._curves.add_scalar(name, value, int(record["step"]))
+        """Appends a record with its `step`.  Raises `LiveStarError` where the disk takes no more."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            self._curves.write(record)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files; every line has been written out already."""
+        for file in (self._file, self._curves):
+            try:
+                file.close()
+            except OSError:  # what was buffered has failed before, and been told
+                continue
+
+    def _failed(self, error: OSError) -> LiveStarError:
+        return LiveStarError(
+            f"{self._path} cannot be written ({error.strerror}); make room there and give the same command again to go on"
+        )
+
+
+class Curves:
+    """The same numbers in a file that TensorBoard shows."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Curves go on behind `step`; TensorBoard drops what earlier files say beyond it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}").open("wb")
+        self._records = RecordWriter(self._file)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, record: Mapping[str, float | int]) -> None:
+        """Adds a point to every curve of the record."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in record.items() if name != "step"]
+        self._add(Event(wall_time=time.time(), step=int(record["step"]), summary=Summary(value=values)))
+
+    def close(self) -> None:
+        """Closes the file."""
         self._file.close()
-        self._curves.close()
+
+    def _add(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+        self._file.flush()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -17,12 +17,14 @@ from livestar.model.mini import model_directory
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model
 from training.dataset import StreamDataset
-from training.decode import fill_cache
+from training.decode import Fill, fill_cache
+from training.export import refuse_adapter, stored_dtype
 from training.features import FeatureCache
 from training.feed import Feed
 from training.lora import add_lora
 from training.optim import choose_trained
 from training.sequence import SequenceBuilder
+from training.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
     from livestar.model.prompt import Prompt
     from livestar.model.tokenizer import Tokenizer
     from training.config import DataConfig, TrainConfig
+    from training.decode import OnProgress
+    from training.feature_file import VideoFeatures
     from training.log import Reporter
-    from training.world import World
 
 DEFAULT_FPS = 1.0
 
@@ -48,11 +51,17 @@ class Footage:
 
 
 def load_base(config: TrainConfig) -> tuple[LiveStarModel, Tokenizer, Path]:
-    """The checkpoint to start from, in float32, and its folder; what is trained has gradients."""
+    """The checkpoint to start from, in float32, and its folder; what is trained has gradients.
+
+    The same config gives the same weights, adapters' first ones too.
+    """
     directory = model_directory(Path(config.model.base))
+    if config.lora.rank:
+        refuse_adapter(directory)
     model = load_model(directory, dtype=torch.float32)
     tokenizer = load_tokenizer(directory, model.config.language.vocab_size)
     if config.lora.rank:
+        torch.manual_seed(config.optim.seed)
         add_lora(model, config.lora)
     else:
         choose_trained(model, config.model.train)
@@ -88,6 +97,17 @@ def cut(video: AnnotatedVideo, part: str) -> AnnotatedVideo:
     return parse_part(part).cut(video, duration_s)
 
 
+def look(config: TrainConfig, reporter: Reporter, device: torch.device) -> None:
+    """Computes the visual tokens of all footage with the tower on `device`, and finds what is wrong with the footage.
+
+    Decoding runs on Ray's CPUs where Ray is initialised.
+    """
+    model, tokenizer, base = load_base(config)
+    model.to(device)
+    footage = read_footage(config.data)
+    make_feed(config, model, prompt_of(model, tokenizer), footage, World(device=device), reporter, dtype=stored_dtype(base))
+
+
 def make_feed(
     config: TrainConfig,
     model: LiveStarModel,
@@ -108,6 +128,7 @@ def make_feed(
         fps=frames_per_second(config.data, model),
         dtype=dtype,
         precision=getattr(torch, config.model.precision),
+        verify=world.is_first,
     )
     builder = SequenceBuilder(
         prompt,
@@ -123,12 +144,7 @@ def make_feed(
         return builder.estimate(num_frames, [(min(frames, most or frames), tokens) for frames, tokens in clips])
 
     def dataset(videos: Sequence[AnnotatedVideo], stage: str) -> StreamDataset:
-        kept = fill_cache(
-            cache,
-            videos,
-            on_bad=config.data.on_bad,
-            on_progress=lambda done, total: reporter.stage(stage, done, total),
-        )
+        kept = _fill(cache, videos, config.data, world, lambda done, total: reporter.stage(stage, done, total))
         return StreamDataset(
             kept,
             max_frames=config.data.max_frames,
@@ -147,6 +163,22 @@ def make_feed(
         train=dataset(footage.train, "looking at the training footage"),
         holdout=dataset(footage.holdout, "looking at the held-out footage") if footage.holdout else None,
     )
+
+
+def _fill(
+    cache: FeatureCache, videos: Sequence[AnnotatedVideo], config: DataConfig, world: World, on_progress: OnProgress
+) -> list[tuple[AnnotatedVideo, VideoFeatures]]:
+    """The features of all videos, from the cache or computed now.
+
+    Workers of Ray Train find what `look` has put there; what it left out they try themselves, since tasks of Ray Data would wait
+    for the CPUs that they hold.
+    """
+    if not world.is_on_ray:
+        return fill_cache(cache, videos, on_bad=config.on_bad, on_progress=on_progress)
+    fill = Fill(cache, len(videos), on_progress, config.on_bad)
+    for number, video in enumerate(videos):
+        fill.take_decoded(number, video)
+    return fill.result(videos)
 
 
 def frames_per_second(config: DataConfig, model: LiveStarModel) -> float:

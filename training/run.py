@@ -6,27 +6,32 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from livestar.errors import InvalidConfig, LiveStarError
 from livestar.evaluation.calibration import calibrate, write_threshold
 from livestar.evaluation.footage import Footage as HeldOut
+from livestar.model.mini import model_directory
 from livestar.session import load_checkpoint as load_model_directory
 from livestar.session import share_cores
-from training.checkpoint import list_checkpoints, load_checkpoint, read_progress
-from training.export import export, stored_dtype
-from training.log import RunLog
+from training.checkpoint import PARTIAL, CheckpointFailed, check_checkpoint, list_checkpoints, load_checkpoint, step_of
+from training.config import parse_config
+from training.export import ADAPTER, export, publish, stored_dtype
+from training.log import CURVES, METRICS
 from training.loop import Trainer
 from training.parallel import distribute
 from training.prepare import frames_per_second, load_base, make_feed, prompt_of, read_footage
 from training.step import SequenceModel
+from training.stop import StopRequest
 from training.world import World
 
 if TYPE_CHECKING:
     from livestar.evaluation.calibration import Objective
     from training.config import TrainConfig
     from training.log import Reporter
+    from training.loop import Outcome
     from training.prepare import Footage
 
 CONFIG, CHECKPOINTS, MODEL = "config.json", "checkpoints", "model"
@@ -34,60 +39,104 @@ MAY_CHANGE = {"run", "data.cache"}
 """Settings in which a run that goes on may differ from the one that was killed."""
 
 
-def train(config: TrainConfig, world: World, reporter: Reporter, *, started: float | None = None) -> Path:
+class Stopped(KeyboardInterrupt):
+    """Somebody asked to stop, and the run has written a checkpoint."""
+
+
+def train(
+    config: TrainConfig,
+    world: World,
+    reporter: Reporter,
+    *,
+    started: float | None = None,
+    stop: StopRequest | None = None,
+) -> Path:
     """Trains, and writes the best model to `<run.output>/model`; returns that folder.
 
-    A run that was killed goes on from its newest checkpoint.  Raises `InvalidConfig` where the folder holds a run of other
-    settings, and the errors of its parts.
+    A run that was killed goes on from its newest checkpoint; one that is finished is left alone.  Raises `InvalidConfig` where
+    the folder holds a run of other settings, `Stopped` where `stop` (None: signals) said so, and the errors of its parts.
     """
     started = time.monotonic() if started is None else started
     folder = Path(config.run.output)
     if world.is_first:
         claim(folder, config)
-    model, tokenizer, base = load_base(config)
+    if world.first(is_finished(folder)):
+        reporter.say(f"the run in {folder} is finished; start it anew with --restart, or choose another run.output")
+        return folder / MODEL
     footage = read_footage(config.data)
+    outcome = run_steps(config, footage, world, reporter, started, stop or StopRequest())
+    if outcome.ending == "asked":
+        raise Stopped(f"stopped behind step {outcome.progress.step}; give the same command again to go on")
+    if outcome.ending == "early":
+        reporter.say(f"stopped early: the held-out loss was lowest at step {outcome.progress.best_step}")
+    if world.is_first:
+        finish(config, footage, reporter)
+    return folder / MODEL
+
+
+def run_steps(
+    config: TrainConfig,
+    footage: Footage,
+    world: World,
+    reporter: Reporter,
+    started: float,
+    stop: StopRequest,
+) -> Outcome:
+    """All of a run but what follows its last step; gives the memory back that it took."""
+    model, tokenizer, base = load_base(config)
+    if world.size == 1:
+        model.to(world.device)
     if not world.is_first:
         world.barrier()  # the first worker looks at the footage, the others find what it saw
     feed = make_feed(config, model, prompt_of(model, tokenizer), footage, world, reporter, dtype=stored_dtype(base))
     if world.is_first:
         world.barrier()
-    checkpoints = folder / CHECKPOINTS
-    done = read_progress(list_checkpoints(checkpoints)[-1]).step if list_checkpoints(checkpoints) else 0
-    log = RunLog(folder, step=done) if world.is_first else None
     trainer = Trainer(
         config=config,
         world=world,
         model=distribute(SequenceModel(model), config, world),
         feed=feed,
-        folder=checkpoints,
+        folder=Path(config.run.output) / CHECKPOINTS,
         reporter=reporter,
-        log=log,
+        should_stop=stop,
     )
-    try:
-        outcome = trainer.run(started)
-    finally:
-        if log is not None:
-            log.close()
-    if outcome.stopped_early:
-        reporter.say(f"stopped early: the held-out loss was lowest at step {outcome.progress.best_step}")
-    if world.is_first:
-        finish(config, footage, reporter)
-    world.barrier()
-    return folder / MODEL
+    with stop:
+        return trainer.run(started)
 
 
 def finish(config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
-    """Exports the best checkpoint, or the last where nothing was held out, and sets its threshold."""
+    """Exports the best checkpoint, or the last where nothing was held out, and sets its threshold; only then it is `model`."""
     folder = Path(config.run.output)
-    found = list_checkpoints(folder / CHECKPOINTS)
-    last = read_progress(found[-1])
-    best = next((path for path in found if read_progress(path).step == last.best_step), found[-1])
+    best = best_checkpoint(folder / CHECKPOINTS)
     model, _, base = load_base(config)
     load_checkpoint(best, SequenceModel(model), None)
-    target = export(model, config, base, folder / MODEL)
-    reporter.say(f"step {read_progress(best).step} is written to {target}")
+    partial = folder / (MODEL + PARTIAL)
+    export(model, config, base, partial)
+    del model
+    reporter.say(f"step {step_of(best)} is the finished model")
     if config.run.calibrate != "none" and footage.holdout:
-        set_threshold(target, config, footage, reporter)
+        set_threshold(partial, config, footage, reporter)
+    try:
+        publish(partial, folder / MODEL)
+    except OSError as error:
+        raise LiveStarError(
+            f"{folder / MODEL} cannot be written ({error.strerror}); make room there and give the same command again"
+        ) from error
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The checkpoint of the lowest held-out loss, by the newest one that is sound; that one where there is no other."""
+    for newest in reversed(list_checkpoints(folder)):
+        try:
+            wanted = check_checkpoint(newest).best_step
+            for path in list_checkpoints(folder):
+                if step_of(path) == wanted:
+                    check_checkpoint(path)
+                    return path
+        except CheckpointFailed:
+            continue
+        return newest
+    raise CheckpointFailed(f"{folder} holds no checkpoint that can be read; start the run anew with --restart")
 
 
 def set_threshold(directory: Path, config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
@@ -99,10 +148,10 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
     try:
         objective: Objective = "f1" if config.run.calibrate == "f1" else "rate"
         found = calibrate(checkpoint, shown, objective=objective, num_workers=workers)
-    except InvalidConfig as error:
+        write_threshold(directory, found.threshold)
+    except LiveStarError as error:
         reporter.say(f"the threshold was not set: {error}")
         return
-    write_threshold(directory, found.threshold)
     reporter.say(
         f"threshold {found.threshold:.4f} is set on held-out footage: it responds to {found.response_rate:.1%} of frames"
     )
@@ -111,18 +160,48 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
 def claim(folder: Path, config: TrainConfig) -> None:
     """Notes the config in the run's folder; refuses a folder that holds a run of other settings."""
     path = folder / CONFIG
-    values = json.loads(json.dumps(config.as_dict()))
+    values = absolute(config)
+    fresh = path.with_name(CONFIG + PARTIAL)
     try:
         if path.exists():
-            changed = _differences(json.loads(path.read_text(encoding="utf-8")), values)
+            changed = _differences(_noted(path), json.loads(json.dumps(values.as_dict())))
             if changed:
                 raise InvalidConfig(
-                    f"{folder} holds a run with another {', '.join(changed)}; choose another run.output, or start it anew with --restart"
+                    f"{folder} holds a run with another {', '.join(changed)}; choose another run.output, or start it anew with "
+                    "--restart"
                 )
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values, indent=2), encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise LiveStarError(f"{folder} cannot be used for a run ({error}); choose another run.output") from error
+        fresh.write_text(json.dumps(values.as_dict(), indent=2), encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise LiveStarError(f"{folder} cannot be used for a run ({error.strerror}); choose another run.output") from error
+
+
+def _noted(path: Path) -> object:
+    """The config of the run that is there, as this version writes it."""
+    try:
+        return json.loads(json.dumps(absolute(parse_config(json.loads(path.read_text(encoding="utf-8")))).as_dict()))
+    except (ValueError, TypeError) as error:  # InvalidConfig too: of a version with other settings
+        raise InvalidConfig(
+            f"{path} is not the config of a run ({error}); choose another run.output, or start it anew with --restart"
+        ) from error
+
+
+def absolute(config: TrainConfig) -> TrainConfig:
+    """The same config with paths that do not depend on the working folder."""
+
+    def full(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(Path(name).resolve()) for name in names)
+
+    data = replace(
+        config.data,
+        files=full(config.data.files),
+        holdout_files=full(config.data.holdout_files),
+        cache=str(Path(config.data.cache).resolve()),
+    )
+    model = replace(config.model, base=str(model_directory(Path(config.model.base)).resolve()))
+    return replace(config, data=data, model=model, run=replace(config.run, output=str(Path(config.run.output).resolve())))
 
 
 def _differences(old: object, new: object, prefix: str = "") -> list[str]:
@@ -134,9 +213,14 @@ def _differences(old: object, new: object, prefix: str = "") -> list[str]:
     return [d for name in names for d in _differences(old.get(name), new.get(name), f"{prefix}.{name}".lstrip("."))]
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its model."""
+    return (folder / MODEL / "config.json").is_file()
+
+
 def restart(folder: Path) -> None:
-    """Forgets a run: removes its checkpoints, metrics and model, and nothing else."""
-    for name in (CHECKPOINTS, "tensorboard", MODEL, "adapter"):
+    """Forgets a run: removes its model, checkpoints and metrics, and nothing else; its config at last."""
+    for name in (MODEL, MODEL + PARTIAL, ADAPTER, CHECKPOINTS, CURVES, "ray"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (CONFIG, "metrics.jsonl"):
+    for name in (METRICS, CONFIG):
         (folder / name).unlink(missing_ok=True)

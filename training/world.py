@@ -15,6 +15,8 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    is_on_ray: bool = False
+    """Whether Ray Train started it, and holds CPUs that tasks of Ray Data would wait for."""
 
     @property
     def is_first(self) -> bool:
@@ -28,6 +30,10 @@ class World:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return [float(value) for value in total]
+
+    def first(self, value: float) -> float:
+        """What the first worker says; the others' values do not count."""
+        return self.sum([value if self.is_first else 0.0])[0]
 
     def barrier(self) -> None:
         """Waits for all workers."""

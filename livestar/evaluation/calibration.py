@@ -86,11 +86,15 @@ def calibrate_threshold(
     *,
     response_rate: float | None,
     fps: float,
+    objective: Objective = "rate",
+    stream: StreamConfig | None = None,
     num_workers: int = 1,
 ) -> float:
-    """The threshold at which the model's own gate responds at a rate (None: the truth's) on held-out videos."""
+    """The threshold for held-out videos, as `calibrate` finds it; for a training job to call after a run."""
     footage = Footage(videos, fps=fps, image_size=checkpoint.model.config.vision.image_size)
-    return calibrate(checkpoint, footage, response_rate=response_rate, num_workers=num_workers).threshold
+    return calibrate(
+        checkpoint, footage, response_rate=response_rate, objective=objective, stream=stream, num_workers=num_workers
+    ).threshold
 
 
 def calibrate(

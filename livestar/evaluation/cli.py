@@ -28,7 +28,7 @@ EXIT_FAILED = 1
 def evaluate(
     annotations: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ANNOTATIONS]...", help="Annotated videos to watch: events, text or released JSONL."),
+        typer.Argument(metavar="ANNOTATIONS", help="Annotated videos to watch: events, text or released JSONL."),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="Directory of a checkpoint. Default: the packaged livestar-mini.", show_default=False)

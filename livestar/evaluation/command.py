@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -91,7 +92,7 @@ def evaluate_videos(
         "num_missing_videos": num_missing,
         "seed": seed,
     }
-    with progress() as on_stage:
+    with progress(_num_frames(footage)) as on_stage:
         evaluation = evaluate_model(
             opened.checkpoint,
             footage,
@@ -168,7 +169,7 @@ def ask_benchmark(
     tasks = read_benchmark(name, file, videos, limit=request.limit)
     opened = _open(request)
     fps = request.fps or own_fps(opened.checkpoint)
-    with progress() as on_stage:
+    with progress(len(tasks.questions)) as on_stage:
         scores = answer_benchmark(opened.checkpoint, tasks, fps=fps, stream=request.stream, on_answer=on_stage("answering"))
     scores["settings"] = _settings(request, opened, fps)
     if output is not None:
@@ -219,6 +220,13 @@ def _open(request: ModelRequest) -> _Opened:
 def _footage(request: ModelRequest, opened: _Opened, videos: list[AnnotatedVideo]) -> Footage:
     fps = request.fps or own_fps(opened.checkpoint)
     return Footage(videos, fps=fps, image_size=opened.checkpoint.model.config.vision.image_size)
+
+
+def _num_frames(footage: Footage) -> int | None:
+    """About how many frames there are to watch, where every video's length is known."""
+    ends = [video.duration_s if video.end_s is None else video.end_s for video in footage.videos]
+    lengths = [end_s - video.begin_s for end_s, video in zip(ends, footage.videos, strict=True) if end_s is not None]
+    return None if len(lengths) < len(ends) else math.ceil(sum(lengths) * footage.fps)
 
 
 def _settings(request: ModelRequest, opened: _Opened, fps: float) -> dict[str, object]:

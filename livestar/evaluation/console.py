@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from livestar.errors import LiveStarError
@@ -31,16 +31,17 @@ def note(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Callable[[str], Callable[[], None] | None]]:
-    """Shows in a terminal what is being done, and how many frames or answers it took so far."""
+def progress(total: int | None = None) -> Iterator[Callable[[str], Callable[[], None] | None]]:
+    """Shows in a terminal what is being done, and how many frames or answers of `total`, where that is known, it took so far."""
     if not err.is_terminal:
         yield lambda stage: None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:.0f}"), TimeElapsedColumn())
+    done = TextColumn("{task.completed:.0f}" if total is None else "{task.completed:.0f}/{task.total:.0f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), done, TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
 
         def on_stage(stage: str) -> Callable[[], None]:
-            task = bar.add_task(stage, total=None)
+            task = bar.add_task(stage, total=total)
             return lambda: bar.advance(task)
 
         yield on_stage

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from livestar.evaluation.runs import VideoRun
 
-MAX_INTERVAL_S = 10
-"""Longest interval among the fixed metronomes, in seconds."""
+INTERVALS_S = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 45, 60)
+"""Intervals of the fixed metronomes, in seconds."""
 NUM_HALVINGS = 24
 """Steps of the search for an interval; the last is some microseconds."""
 NUM_DRAWS = 20

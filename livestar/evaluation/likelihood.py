@@ -20,7 +20,7 @@ from livestar.evaluation.runs import EPSILON_S
 from livestar.evaluation.teacher import CaptionScore, Teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from livestar.annotations.types import Event
     from livestar.evaluation.footage import Footage
@@ -29,11 +29,23 @@ if TYPE_CHECKING:
     from livestar.types import Frame
 
 
-def score_likelihood(checkpoint: Checkpoint, footage: Footage, stream: StreamConfig | None = None) -> dict[str, float | None]:
-    """`perplexity` and `token_accuracy`; None where no event was seen.  Raises `SourceError` and `InvalidConfig`."""
+def score_likelihood(
+    checkpoint: Checkpoint,
+    footage: Footage,
+    stream: StreamConfig | None = None,
+    *,
+    left_out: Container[int] = (),
+    on_frame: Callable[[], None] | None = None,
+) -> dict[str, float | None]:
+    """`perplexity` and `token_accuracy`; None where no event was seen.
+
+    `left_out` holds indices of videos that cannot be watched.  Raises `SourceError` and `InvalidConfig`.
+    """
     by_video = []
     for index in range(len(footage.videos)):
-        scores = score_captions(checkpoint, footage, index, stream)
+        if index in left_out:
+            continue
+        scores = score_captions(checkpoint, footage, index, stream, on_frame=on_frame)
         if scores:
             by_video.append(CaptionScore(*(fmean(column) for column in zip(*scores, strict=True))))
     return {
@@ -44,7 +56,12 @@ def score_likelihood(checkpoint: Checkpoint, footage: Footage, stream: StreamCon
 
 @torch.inference_mode()
 def score_captions(
-    checkpoint: Checkpoint, footage: Footage, index: int, stream: StreamConfig | None = None
+    checkpoint: Checkpoint,
+    footage: Footage,
+    index: int,
+    stream: StreamConfig | None = None,
+    *,
+    on_frame: Callable[[], None] | None = None,
 ) -> list[CaptionScore]:
     """Scores of the captions of one video's events, in order; events without a frame are left out."""
     video = footage.videos[index]
@@ -68,6 +85,8 @@ def score_captions(
                 told = None
             begun = event
         teacher.watch(frame)
+        if on_frame is not None:
+            on_frame()
         if event is not None and (following is None or not _is_in(following, event)):
             told = prompt.caption(event.caption)
             scores.append(teacher.score(told))

@@ -12,7 +12,7 @@ from livestar.evaluation.policies import AtFrames
 from livestar.evaluation.runs import response_rate
 from livestar.evaluation.scores import timing_scores
 from livestar.evaluation.similarity import score_similarity
-from livestar.evaluation.watching import watch
+from livestar.evaluation.watching import video_names, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,9 +62,11 @@ def evaluate_model(
     runs = first.runs
     evaluation = evaluate_runs(runs, settings=settings, embedder=embedder, seed=seed)
     scores = {**evaluation.scores, "frames_per_second": first.frames_per_s, "num_streams": min(num_streams, len(footage.videos))}
-    if likelihood and not first.failures and runs:
-        on_stage("perplexity")
-        scores.update(score_likelihood(checkpoint, footage, stream))
+    if likelihood and runs:
+        failed = {failure.name for failure in first.failures}
+        left_out = {i for i, name in enumerate(video_names(footage.videos)) if name in failed}
+        on_frame = on_stage("perplexity")
+        scores.update(score_likelihood(checkpoint, footage, stream, left_out=left_out, on_frame=on_frame))
     if text_floors and runs:
         found = scores["floors"]
         assert isinstance(found, dict)

@@ -54,17 +54,17 @@ def read_truth(path: Path, *, fps: float = 1.0) -> list[tuple[VideoRun, int]]:
     videos = _read_timestamped(path) if path.suffix.lower() == ".txt" else _read_annotated(path)
     num_frames = 0
     filled = []
-    for run, line in videos:
-        end_s = max(event.end_s for event in run.events)
-        num_frames += math.ceil(end_s * fps)
+    for run, line, begin_s in videos:
+        length_s = max(event.end_s for event in run.events) - begin_s
+        num_frames += math.ceil(length_s * fps)
         if num_frames > MAX_FRAMES:
-            raise InvalidRequest(f"{path}, line {line}: {run.name} ends at {end_s:g} s, which is too long to score; correct it")
-        times = tuple(k / fps for k in range(math.ceil(end_s * fps - EPSILON_S)))
+            raise InvalidRequest(f"{path}, line {line}: {run.name} lasts {length_s:g} s, which is too long to score; correct it")
+        times = tuple(begin_s + k / fps for k in range(math.ceil(length_s * fps - EPSILON_S)))
         filled.append((replace(run, frame_times_s=times, frame_interval_s=1 / fps), line))
     return filled
 
 
-def _read_timestamped(path: Path) -> list[tuple[VideoRun, int]]:
+def _read_timestamped(path: Path) -> list[tuple[VideoRun, int, float]]:
     """The released text: a line with a video's path, then `Timestamp: HH:MM:SS Caption: ...` for the end of every segment.
 
     As the released metric code reads it, the first segment is the second that its own timestamp names.
@@ -87,8 +87,11 @@ def _read_timestamped(path: Path) -> list[tuple[VideoRun, int]]:
         stamped[name].append((int(parse_time_s(match[1], f"{path}, line {number}")), match[2], number))
     if not stamped:
         raise InvalidRequest(f"{path} names no video; expected a line NAME.mp4 and captions below it")
-    return [(VideoRun(name=name, events=_segments(path, name, began[name], rows), frame_times_s=(), responses=()), began[name])
-            for name, rows in stamped.items()]  # fmt: skip
+    runs = {
+        name: VideoRun(name=name, events=_segments(path, name, began[name], rows), frame_times_s=(), responses=())
+        for name, rows in stamped.items()
+    }
+    return [(run, began[name], 0.0) for name, run in runs.items()]
 
 
 def _segments(path: Path, name: str, line: int, rows: list[tuple[int, str, int]]) -> tuple[Event, ...]:
@@ -104,7 +107,7 @@ def _segments(path: Path, name: str, line: int, rows: list[tuple[int, str, int]]
     return tuple(events)
 
 
-def _read_annotated(path: Path) -> list[tuple[VideoRun, int]]:
+def _read_annotated(path: Path) -> list[tuple[VideoRun, int, float]]:
     from livestar.annotations.read import read_annotations
 
     videos = []
@@ -112,7 +115,7 @@ def _read_annotated(path: Path) -> list[tuple[VideoRun, int]]:
         if not video.events:
             raise InvalidRequest(f"{path}, line {video.line}: {video.name} has no events; add them or remove it")
         run = VideoRun(name=Path(video.name).stem, events=video.events, frame_times_s=(), responses=(), source=video.source)
-        videos.append((run, video.line))
+        videos.append((run, video.line, video.begin_s))
     return videos
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,18 +83,19 @@ class VideoRun:
 
 def responses_in(run: VideoRun, event: Event) -> tuple[Response, ...]:
     """The responses given while an event lasts, in order (the released code's M_i)."""
-    first, stop = event.begin_s - EPSILON_S, event.end_s - EPSILON_S
-    return tuple(response for response in run.responses if first <= response.time_s < stop)
+    first = bisect_left(run.responses, event.begin_s - EPSILON_S, key=_time_of)
+    stop = bisect_left(run.responses, event.end_s - EPSILON_S, key=_time_of)
+    return run.responses[first:stop]
 
 
 def caption_in_force(run: VideoRun, time_s: float) -> str:
     """The newest caption at a time; empty where nothing was said yet."""
-    text = ""
-    for response in run.responses:
-        if response.time_s > time_s + EPSILON_S:
-            break
-        text = response.text
-    return text
+    count = bisect_right(run.responses, time_s + EPSILON_S, key=_time_of)
+    return run.responses[count - 1].text if count else ""
+
+
+def _time_of(response: Response) -> float:
+    return response.time_s
 
 
 def caption_of(run: VideoRun, event: Event) -> str:

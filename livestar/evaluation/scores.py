@@ -70,9 +70,8 @@ def floor_scores(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:
     `best_at_rate` is for each F1 the better of the two floors at the runs' own rate.
     """
     rate = response_rate(runs)
-    interval_s = floors.matched_interval_s(runs, rate)
-    fixed = [_metronome(runs, float(n)) for n in range(1, floors.MAX_INTERVAL_S + 1)]
-    matched = _metronome(runs, interval_s)
+    fixed = [_metronome(runs, float(interval_s)) for interval_s in floors.INTERVALS_S]
+    matched = _metronome(runs, floors.matched_interval_s(runs, rate))
     draws = [timing_scores(floors.at_random(runs, rate, seed + i)) for i in range(floors.NUM_DRAWS)]
     drawn = {key: fmean(draw[key] for draw in draws) for key in draws[0]}
     return {

@@ -259,6 +259,7 @@ def test_omnistar_videos_are_found_by_name_and_the_others_counted(tmp_path: Path
         read_omnistar(write(tmp_path, truth.split("y/")[1].replace("gone", "never"), "truth.txt"), folder)
 
 
+@pytest.mark.slow
 def test_benchmarks_run_end_to_end(demo: Path, tmp_path: Path, folder: Path) -> None:
     model = ("--model", demo, "--threads", 1, "--videos", folder, "--json")
     truth = write(tmp_path, "x/one.mp4\nTimestamp: 00:00:02 Caption: A.\nTimestamp: 00:00:09 Caption: B.\n", "truth.txt")

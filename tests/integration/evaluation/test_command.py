@@ -80,6 +80,7 @@ def test_requests_that_cannot_be_met_are_refused_at_once(demo: Path, arguments: 
     assert expected in done.err
 
 
+@pytest.mark.slow
 def test_a_model_is_watched_and_reported_in_every_form(demo: Path, annotation: Path, tmp_path: Path) -> None:
     done = livestar(
         "evaluate", annotation, "--model", demo, *SHORT, "--fps", 2, "--part", "0.2:0.7", "--json",
@@ -101,6 +102,7 @@ def test_a_model_is_watched_and_reported_in_every_form(demo: Path, annotation: P
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["film.events.jsonl", "report.html", "report.json"]
 
 
+@pytest.mark.slow
 def test_events_of_watch_score_as_evaluate_does(demo: Path, annotation: Path, tmp_path: Path) -> None:
     """The same footage, watched by `livestar watch` and scored from its file, gives the same numbers."""
     same = ("--model", demo, *SHORT, "--fps", 2, "--threshold", 1.3)
@@ -113,6 +115,7 @@ def test_events_of_watch_score_as_evaluate_does(demo: Path, annotation: Path, tm
     assert files["tim_diff"] == pytest.approx(whole["tim_diff"], abs=0.05)  # the file does not say the frame rate
 
 
+@pytest.mark.slow
 def test_a_metronome_policy_speaks_by_the_clock(demo: Path, annotation: Path) -> None:
     done = livestar(
         "evaluate", annotation, "--model", demo, *SHORT, "--policy", "interval", "--interval", 3, "--json", "--no-likelihood"
@@ -122,6 +125,7 @@ def test_a_metronome_policy_speaks_by_the_clock(demo: Path, annotation: Path) ->
     assert scores["floors"]["metronome"]["boundary_f1_1s"] == pytest.approx(scores["boundary_f1_1s"])
 
 
+@pytest.mark.slow
 def test_calibration_writes_the_threshold_that_watch_then_uses(demo: Path, annotation: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(demo, model)
@@ -135,6 +139,7 @@ def test_calibration_writes_the_threshold_that_watch_then_uses(demo: Path, annot
     assert again["response_rate"] == pytest.approx(found["response_rate"])
 
 
+@pytest.mark.slow
 def test_a_video_that_fails_leaves_the_others_and_status_1(demo: Path, annotation: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     more = {"video": "broken.mp4", "events": [{"begin": 0, "end": 1, "caption": "x"}]}
@@ -144,6 +149,7 @@ def test_a_video_that_fails_leaves_the_others_and_status_1(demo: Path, annotatio
     scores = json.loads(done.out)
     assert scores["num_videos"] == scores["num_failed"] == 1
     assert scores["failures"][0]["video"] == "broken"
+    assert scores["perplexity"] > 1
     annotation.write_text(json.dumps(more) + "\n")
     none = livestar("evaluate", annotation, "--model", demo, *SHORT, "--json")
     assert none.status == 1

@@ -35,8 +35,19 @@ def test_released_predictions_and_truth(tmp_path: Path) -> None:
     assert [(r.time_s, r.text) for r in one.responses] == [(0.0, "a room"), (3.0, "a dog")]
     assert [(e.begin_s, e.end_s, e.caption) for e in one.events] == [(0, 1, "A room."), (1, 5, "A dog runs in.")]
     assert [(e.begin_s, e.end_s) for e in two.events] == [(2, 3), (3, 61)]  # the first segment is its own second
-    assert one.frame_times_s == (0, 1, 2, 3, 4)
+    assert list(one.frame_times_s) == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert two.responses == ()
+
+
+def test_a_part_that_the_truth_names_begins_a_stream(tmp_path: Path) -> None:
+    events = [{"begin": 0, "end": 4, "caption": "a"}, {"begin": 4, "end": 9, "caption": "b"}]
+    truth = tmp_path / "truth.jsonl"
+    truth.write_text(json.dumps({"video": "one.mp4", "events": events, "part": [3, 8]}))
+    said = write(tmp_path, '{"video_id": "one", "result": [["3", "x"], ["5", "y"]]}')[0]
+    (run,) = load_runs(said, truth, fps=2.0)
+    assert (run.frame_times_s[0], run.frame_times_s[-1]) == (3.0, 7.5)
+    assert [(e.begin_s, e.end_s) for e in run.events] == [(3, 4), (4, 8)]
+    assert [response.time_s for response in run.later_responses()] == [5.0]
 
 
 def test_the_truths_order_of_lines_does_not_matter_as_in_the_released_code(tmp_path: Path) -> None:
@@ -64,7 +75,7 @@ def test_events_of_a_watch_are_matched_by_the_id_that_watch_gives(tmp_path: Path
     ]
     one, two = load_runs(*write(tmp_path, "\n".join(map(json.dumps, lines))))
     assert [response.text for response in one.responses] == ["a room"]
-    assert one.frame_times_s == (0.0, 0.5)
+    assert list(one.frame_times_s) == [0.0, 0.5]
     assert one.frame_interval_s == 0.5
     assert [verdict.is_response for verdict in one.verdicts] == [True, False]
     assert len(two.frame_times_s) == 61  # no verdicts: one frame per second

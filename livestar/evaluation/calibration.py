@@ -233,7 +233,7 @@ def is_packaged(directory: Path) -> bool:
 
 def write_threshold(directory: Path, threshold: float, gate: str | None = None) -> None:
     """Writes a threshold into the `livestar` section of a model's config.json.  All else stays, and the file is replaced whole or
-    not at all.
+    not at all.  An adapter without a config of its own gets one: its base's, with the threshold; the base is not touched.
 
     `gate` is the one it was found with.  Raises `InvalidConfig` where that is not the model's own, or nothing can be written.
     """
@@ -255,7 +255,8 @@ def write_threshold(directory: Path, threshold: float, gate: str | None = None) 
                 file.write(json.dumps(values, ensure_ascii=False, indent=2) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(path.stat().st_mode & 0o777)
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -93,6 +93,16 @@ def test_a_threshold_is_written_into_the_config_and_nothing_else_changes(tmp_pat
     assert [entry.name for entry in directory.iterdir() if entry.name.startswith(".")] == []
 
 
+def test_an_adapter_gets_a_config_of_its_own(tmp_path: Path) -> None:
+    base, adapter = write_checkpoint(tmp_path / "base", RECIPES["deep"]), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "../base"}))
+    before = (base / "config.json").read_text()
+    write_threshold(adapter, 1.5)
+    assert (base / "config.json").read_text() == before
+    assert json.loads((adapter / "config.json").read_text())["livestar"]["threshold"] == 1.5
+
+
 def test_a_threshold_of_another_gate_is_not_written(tmp_path: Path) -> None:
     directory = write_checkpoint(tmp_path / "model", RECIPES["deep"])
     before = (directory / "config.json").read_text()

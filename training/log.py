@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 METRICS, CURVES = "metrics.jsonl", "tensorboard"
+TRAINING = "training"
+"""What the stage of the steps is called."""
 
 
 class Reporter(Protocol):

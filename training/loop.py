@@ -28,7 +28,7 @@ from training.checkpoint import (
     save_checkpoint,
     step_of,
 )
-from training.log import RunLog
+from training.log import TRAINING, RunLog
 from training.optim import make_optimizer, make_schedule
 from training.parallel import shard_again
 from training.step import Losses
@@ -122,7 +122,7 @@ class Trainer:
                 schedule = self._schedule(optimizer, progress.step, num_steps)
                 progress, is_settled = dataclasses.replace(progress, num_steps=num_steps), True
             self._record(progress, losses, norm, float(schedule.get_last_lr()[0]), time.monotonic() - begin)
-            self.reporter.stage("training", progress.step, num_steps)
+            self.reporter.stage(TRAINING, progress.step, num_steps)
             progress, is_best, is_over = self._measure(progress, is_last=progress.step == num_steps)
             ending = "early" if is_over else "done"
             if is_best or is_over or progress.step % self.config.run.checkpoint_every == 0 or progress.step == num_steps:

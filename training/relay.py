@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from training.log import TRAINING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -23,8 +25,9 @@ class ToFile:
         self._path = path
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """A line."""
-        self._write(["stage", name, done, total])
+        """A line for a step; what came before them was told by who started the workers."""
+        if name == TRAINING:
+            self._write(["stage", name, done, total])
 
     def step(self, record: Mapping[str, float | int]) -> None:
         """A line."""

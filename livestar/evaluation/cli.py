@@ -13,6 +13,8 @@ from livestar.errors import InvalidConfig
 from livestar.evaluation.console import progress, report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from livestar.evaluation.calibration import Objective
     from livestar.evaluation.evaluation import Evaluation
     from livestar.evaluation.judge import Judge
@@ -177,6 +179,14 @@ def evaluate(
         _check_writable(path)
     if write and calibrate is None:
         raise InvalidConfig("--write writes a calibrated threshold; give --calibrate as well")
+    watching = {"--model": model, "--part": part, "--limit": limit, "--calibrate": calibrate, "--text-floors": text_floors}
+    reporting = {"--html": html, "--judge": judge, "--text-floors": text_floors}
+    if predictions is not None:
+        _refuse(watching, "--predictions scores a file and runs no model")
+    elif calibrate is not None:
+        _refuse({"--output": output, **reporting}, "--calibrate only searches a threshold")
+    elif benchmark not in (None, "omnistar"):
+        _refuse({"--part": part, "--policy interval": policy == "interval", **reporting}, "this benchmark only asks questions")
     wish = None if calibrate is None else _calibration_wish(calibrate)
     interval_s = _positive("interval", interval) if policy == "interval" else None
     grader = _make_judge(judge, judge_model, judge_key_env, judge_prompts)
@@ -292,6 +302,13 @@ def _check_mode(
         raise InvalidConfig("there is nothing to evaluate; give annotation files, or --predictions and --truth")
     if num_modes > 1:
         raise InvalidConfig("give annotation files, or --predictions with --truth, or a benchmark, not several of them")
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuses options that would be ignored."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise InvalidConfig(f"{why}; leave {name} out")
 
 
 def _positive(name: str, value: float) -> float:

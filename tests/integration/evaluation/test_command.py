@@ -71,6 +71,8 @@ def test_mistakes_in_files_end_with_status_2_and_a_line(scored: tuple[object, ..
         (("x.jsonl", "--policy", "interval", "--interval", "-1"), "interval is -1"),
         (("x.jsonl", "--judge", "http://localhost:1/v1"), "give both --judge and --judge-model"),
         (("x.jsonl", "--output", "none/there.json"), "is no file that can be written"),
+        (("--predictions", "x.jsonl", "--truth", "x.txt"), "--predictions scores a file and runs no model; leave --model out"),
+        (("x.jsonl", "--calibrate", "0.2", "--html", "x.html"), "--calibrate only searches a threshold; leave --html out"),
         (("x.jsonl", "--threshold", "1.1", "--response-rate", "0.2"), "not both"),
     ],
 )

@@ -7,7 +7,6 @@ of two texts is their similarity.  Where an event has several paraphrases, the n
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections import OrderedDict
 from pathlib import Path
 from statistics import fmean
@@ -33,8 +32,6 @@ WIDTH = 384
 MAX_TOKENS = 256
 """Longest text, in tokens, as the published sentence model reads it; what is longer is cut."""
 BATCH_SIZE = 32
-MAX_THREADS = 4
-"""Cores that a batch is worth."""
 MAX_CACHED = 20_000
 """Texts whose vectors are kept, 30 MB; the one used longest ago goes first."""
 ROWS_AT_A_TIME = 512
@@ -57,7 +54,7 @@ def is_installed() -> bool:
 
 
 class SentenceModel:
-    """all-MiniLM-L6-v2 on the CPU.  A text's vector does not depend on its batch."""
+    """all-MiniLM-L6-v2 on one core.  A text's vector does not depend on its batch."""
 
     def __init__(self) -> None:
         """Raises `InvalidConfig` where the extra is not installed."""
@@ -70,8 +67,7 @@ class SentenceModel:
         from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = min(os.cpu_count() or 1, MAX_THREADS)
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # on busy cores more threads cost more than they bring
         self._session = onnxruntime.InferenceSession(str(_file(*WEIGHTS)), options, providers=["CPUExecutionProvider"])
         self._tokenizer = Tokenizer.from_file(str(_file(*TOKENIZER)))
         self._tokenizer.enable_truncation(MAX_TOKENS)

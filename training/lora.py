@@ -1,12 +1,13 @@
-"""LoRA through peft, on the language model's linear layers."""
+"""LoRA through peft, on the language model's linear layers.
+
+peft is imported where it is used: it takes longer than all else that a run without adapters needs.
+"""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from peft import LoraConfig as PeftConfig
-from peft import inject_adapter_in_model
 from safetensors.torch import save_file
 
 from livestar.errors import InvalidConfig
@@ -14,6 +15,7 @@ from livestar.errors import InvalidConfig
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from peft import LoraConfig as PeftConfig
     from torch import Tensor, nn
 
     from livestar.model.livestar import LiveStarModel
@@ -28,6 +30,8 @@ def add_lora(model: LiveStarModel, config: LoraConfig) -> None:
 
     Raises `InvalidConfig` for a layer that the language model does not have.
     """
+    from peft import inject_adapter_in_model
+
     layers = {name.rpartition(".")[2] for name, _ in model.language_model.named_modules()}
     missing = [target for target in config.targets if target not in layers]
     if missing:
@@ -40,6 +44,8 @@ def add_lora(model: LiveStarModel, config: LoraConfig) -> None:
 
 def peft_config(config: LoraConfig, *, base: str, is_trained: bool = False) -> PeftConfig:
     """The same settings as peft writes them; adapters that are not trained are frozen."""
+    from peft import LoraConfig as PeftConfig
+
     return PeftConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft says int, and divides it

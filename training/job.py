@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 MAX_FAILURES = 3
 """Times that workers may die before the run is given up; each time they go on from the newest checkpoint."""
-RAY, REPORTS, STOP = "ray", "reports.jsonl", "stop"
-"""Ray's own folder in that of the run, what the first worker reports, and the file that asks it to stop."""
+RAY, REPORTS, STOP, ERROR = "ray", "reports.jsonl", "stop", "error"
+"""Ray's own folder in that of the run; there, what the first worker reports, the file that asks it to stop, and the one that says
+why starting the workers again would not help."""
 POLL_S = 0.25
 LOCAL = "local"
 TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -63,6 +64,7 @@ def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter) -> Pa
         return folder / MODEL
     with cluster(address):
         _check_room(config)
+        _hush_ray_data()
         look(config, reporter, resolve_device("auto"))  # before the workers take the CPUs that decoding needs
         _run(config, reporter)
     return folder / MODEL
@@ -101,7 +103,8 @@ def _run(config: TrainConfig, reporter: Reporter) -> None:
     """Starts the workers and waits for them, passing on what they report and a request to stop."""
     folder = Path(config.run.output)
     (folder / RAY).mkdir(exist_ok=True)
-    (folder / RAY / STOP).unlink(missing_ok=True)
+    for name in (STOP, ERROR):
+        (folder / RAY / name).unlink(missing_ok=True)
     relay = FromFile(folder / RAY / REPORTS, reporter)
     trainer = TorchTrainer(
         work,
@@ -131,10 +134,21 @@ def _run(config: TrainConfig, reporter: Reporter) -> None:
             if stop():
                 (folder / RAY / STOP).touch()
     relay.poll()
+    if (folder / RAY / ERROR).exists():
+        raise LiveStarError(f"the run failed on its workers: {(folder / RAY / ERROR).read_text(encoding='utf-8')}")
     if failed:
         raise LiveStarError(f"the run failed on its workers: {_cause(failed[0])}") from failed[0]
     if not is_finished(folder):
         raise Stopped("stopped behind a checkpoint; give the same command again to go on")
+
+
+def _hush_ray_data() -> None:
+    """Ray Data's account of its plans goes to its own file; ours says more."""
+    import ray.data  # noqa: F401  (makes its handlers)
+
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.ERROR)
 
 
 def _check_room(config: TrainConfig) -> None:
@@ -152,17 +166,23 @@ def work(values: dict[str, Any]) -> None:
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, is_on_ray=True)
     config = parse_config(values, "the run's config")
     folder = Path(config.run.output) / RAY
+    if (folder / ERROR).exists():
+        return
     reporter = ToFile(folder / REPORTS) if world.is_first else Silent()
-    with contextlib.suppress(Stopped):  # the driver tells
+    try:
         train(config, world, reporter, stop=StopRequest(folder / STOP))
+    except Stopped:  # the driver tells
+        return
+    except LiveStarError as error:
+        (folder / ERROR).write_text(str(error), encoding="utf-8")
+        raise
 
 
 def _cause(error: BaseException) -> str:
-    """What went wrong first, in one line: what LiveStar raised on purpose, rather than what followed from it."""
-    if isinstance(error, WorkerGroupError):
-        causes = [getattr(failure, "_base_exc", failure) for _, failure in sorted(error.worker_failures.items())]
-        known = [cause for cause in causes if isinstance(cause, LiveStarError)]
-        return _line((known or causes or [error])[0])
+    """What went wrong on the first worker that says so, in one line."""
+    if isinstance(error, WorkerGroupError) and error.worker_failures:
+        _, failure = min(error.worker_failures.items())
+        return _line(getattr(failure, "_base_exc", failure))
     if isinstance(error, TrainingFailedError):
         return _line(getattr(error, "controller_failure", error))
     return _line(error)
@@ -170,5 +190,4 @@ def _cause(error: BaseException) -> str:
 
 def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if isinstance(error, LiveStarError) and lines else lines[-1] if lines else ""
-    return text or type(error).__name__
+    return lines[-1] if lines else type(error).__name__

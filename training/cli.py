@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,7 @@ from rich.text import Text
 from livestar.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from rich.progress import Progress, TaskID
 
@@ -69,7 +71,7 @@ def train(
 
     if restart:
         forget(Path(resolved.run.output))
-    with Terminal() as terminal:
+    with Terminal() as terminal, warnings_shown(terminal):
         try:
             if ray is not None or resolved.run.workers > 1:
                 target = _train_on_ray(resolved, ray or "local", terminal)
@@ -79,6 +81,19 @@ def train(
             terminal.say(str(stopped) or "interrupted; give the same command again to go on")
             raise
     out.print(Text(f"the model is in {target}; watch with it: livestar watch SOURCE --model {target}"), soft_wrap=True)
+
+
+@contextlib.contextmanager
+def warnings_shown(terminal: Terminal) -> Iterator[None]:
+    """What training warns of is shown, whatever the level of the log: a video that is left out, a window that is cut."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: terminal.say(f"note: {record.getMessage()}")  # type: ignore[method-assign]
+    logger = logging.getLogger("training")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _train_here(config: TrainConfig, terminal: Terminal, started: float) -> Path:

@@ -5,6 +5,7 @@ Nothing is written in the background, so that a disk that fills is noticed at th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -72,7 +73,8 @@ class RunLog:
             self._file = self._path.open("a", encoding="utf-8")
             self._curves = Curves(folder / CURVES, step)
         except OSError as error:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
             raise self._failed(error) from error
 
     def write(self, record: Mapping[str, float | int]) -> None:

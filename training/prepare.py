@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,10 @@ import torch
 
 from livestar.annotations.duration import measure_duration
 from livestar.annotations.part import parse_part
+from livestar.annotations.problems import named
 from livestar.annotations.read import read_annotations
 from livestar.engine.admission import make_prompt
-from livestar.errors import InvalidConfig
+from livestar.errors import InvalidConfig, SourceError
 from livestar.model.mini import model_directory
 from livestar.model.tokenizer import load_tokenizer
 from livestar.model.weights import load_model
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from livestar.model.livestar import LiveStarModel
     from livestar.model.prompt import Prompt
     from livestar.model.tokenizer import Tokenizer
-    from training.config import DataConfig, TrainConfig
+    from training.config import BadVideo, DataConfig, TrainConfig
     from training.decode import OnProgress
     from training.feature_file import VideoFeatures
     from training.log import Reporter
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_FPS = 1.0
 
@@ -76,12 +80,12 @@ def read_footage(config: DataConfig) -> Footage:
         )
     sets = [list(read_annotations(Path(file))) for file in config.files]
     if config.part:
-        sets = [[cut(video, config.part) for video in videos] for videos in sets]
+        sets = [cut_all(videos, config.part, config.on_bad) for videos in sets]
     if config.holdout_files:
         held = [video for file in config.holdout_files for video in read_annotations(Path(file))]
     elif config.holdout:
-        held = [cut(video, f"{1 - config.holdout}:1") for videos in sets for video in videos]
-        sets = [[cut(video, f"0:{1 - config.holdout}") for video in videos] for videos in sets]
+        held = [video for videos in sets for video in cut_all(videos, f"{1 - config.holdout}:1", config.on_bad)]
+        sets = [cut_all(videos, f"0:{1 - config.holdout}", config.on_bad) for videos in sets]
     else:
         held = []
     repeats = config.repeats or (1,) * len(sets)
@@ -91,10 +95,22 @@ def read_footage(config: DataConfig) -> Footage:
     return Footage(train=tuple(v for v in videos if v.events), holdout=tuple(v for v in held if v.events))
 
 
-def cut(video: AnnotatedVideo, part: str) -> AnnotatedVideo:
-    """A part of a video, whose length is measured where the annotation does not say it."""
-    duration_s = measure_duration(video.source, video.fps) if video.duration_s is None else video.duration_s
-    return parse_part(part).cut(video, duration_s)
+def cut_all(videos: Sequence[AnnotatedVideo], part: str, on_bad: BadVideo) -> list[AnnotatedVideo]:
+    """A part of every video, whose length is measured where the annotation does not say it.
+
+    Raises `SourceError` for a video that cannot be measured, unless such are left out.
+    """
+    wanted, parts = parse_part(part), []
+    for video in videos:
+        try:
+            duration_s = measure_duration(video.source, video.fps) if video.duration_s is None else video.duration_s
+        except SourceError as error:
+            if on_bad == "raise":
+                raise named(error, video) from error
+            logger.warning("left out: %s", named(error, video))
+            continue
+        parts.append(wanted.cut(video, duration_s))
+    return parts
 
 
 def look(config: TrainConfig, reporter: Reporter, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -174,7 +175,8 @@ def claim(folder: Path, config: TrainConfig) -> None:
         fresh.write_text(json.dumps(values.as_dict(), indent=2), encoding="utf-8")
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise LiveStarError(f"{folder} cannot be used for a run ({error.strerror}); choose another run.output") from error
 
 

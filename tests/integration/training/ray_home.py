@@ -18,7 +18,7 @@ import psutil
 def ray_home(**more: str) -> Iterator[dict[str, str]]:
     """Environment for commands that use Ray; ends all processes that were started with it, by their ids."""
     folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # short: Ray makes sockets below it
-    own = {"HOME": str(folder / "home"), "RAY_TMPDIR": str(folder / "tmp"), "RAY_ADDRESS": "", **more}
+    own = {"HOME": str(folder / "home"), "RAY_TMPDIR": str(folder / "tmp"), **more}
     for name in ("home", "tmp"):
         (folder / name).mkdir()
     try:

@@ -1,11 +1,11 @@
 """Which mask should captions be trained with, and what should say when to speak?
 
-    python -m benchmarks.ablation --data DIR [--minutes M | --steps N] [--model DIR] [--out DIR]
+    python -m benchmarks.ablation --data DIR [--minutes M | --steps N] [--set KEY=VALUE] [--model DIR] [--out DIR]
 
-DIR holds scripted streams as `python -m training.mini scripted` draws them, in the folders named below.  Three captioners are
-trained on them that differ in their mask alone (SCAM leaf, SCAM terminal, plain causal); then one captioner is told when to
-speak in four ways (SVeD, an end-of-turn token, a fixed interval, chance).  What was trained stays in --work, and is not trained
-again; a killed run goes on.
+DIR holds scripted streams as `python -m training.mini scripted` draws them, in folders with an events.jsonl each.  Three
+captioners are trained on them that differ in their mask alone (SCAM leaf, SCAM terminal, plain causal); then one captioner is
+told when to speak in four ways (SVeD, an end-of-turn token, a fixed interval, chance).  What was trained stays in --work, and is
+not trained again; a killed run goes on.
 """
 
 from __future__ import annotations
@@ -42,12 +42,11 @@ if TYPE_CHECKING:
     from livestar.session import Checkpoint
     from training.config import TrainConfig
 
-TRAIN = ("scripted-train", "scripted-calm")
-VALIDATION = "scripted-calm-val"
-HELDOUT = "scripted-calm-heldout"
 EVENTS = "events.jsonl"
 RECIPE = "mini"
 """Training follows livestar-mini's own config in all but masks, length and held-out streams."""
+MIN_CONTEXT_FRAMES = 8
+"""Frames that a stream's context has room for, however short the windows of training are."""
 MAX_KEPT_BYTES = 2 * 2**30
 """Most bytes of one part's pictures in memory; they are shown some twenty times."""
 
@@ -65,11 +64,14 @@ def run(args: argparse.Namespace) -> None:
     """The whole ablation.  Raises `LiveStarError`."""
     embedder = SentenceModel()  # refused before anything is trained
     torch.set_num_threads(args.threads)
-    files = [str(path) for name in TRAIN if (path := args.data / name / EVENTS).exists()]
-    base = args.work / "base"
-    if not (base / "config.json").exists():
-        if not files:
-            raise InvalidConfig(f"--data {args.data} has no {TRAIN[0]}/{EVENTS}; draw it with python -m training.mini scripted")
+    files = [str(path) for name in args.train if (path := args.data / name / EVENTS).exists()]
+    if not files:
+        raise InvalidConfig(
+            f"--data {args.data} has no {args.train[0]}/{EVENTS}; draw it with python -m training.mini scripted, or name another "
+            "folder with --train"
+        )
+    base = args.base or args.work / "base"
+    if not (base / "config.json").exists() and args.base is None:
         make_base(base, files, args.seed)
     config = _config(args, base, files)
     captioners = train_captioners(config, args.work)
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
         return loaded
 
     def viewers(loaded: Checkpoint, gates: Sequence[GateConfig]) -> list[Viewer]:
-        frames = config.data.max_frames
+        frames = args.context_frames or max(config.data.max_frames, MIN_CONTEXT_FRAMES)
         return [Viewer(checkpoint=loaded, gate=gate, max_frames=frames, num_workers=num_workers) for gate in gates]
 
     masks, others = [], []
@@ -96,11 +98,11 @@ def run(args: argparse.Namespace) -> None:
         others += rest
         if captioner.visibility == "leaf":
             leaf, leaf_runs = own[0], first.runs
-    facts, text = _facts(args, config, streams), masks_text(captioners, masks, others)
+    facts, text = _facts(args, config, streams), masks_text(captioners, masks, others, config.scam.turn_weight)
     values: dict[str, object] = {"masks": masks_dict(captioners, masks, others)}
     write(args.out, args.name, facts, text, values)  # the second part takes long again, and may be stopped
     if args.model is None:
-        name = f"the leaf captioner of the first part, trained with turn weight {TURN_WEIGHT:g}"
+        name = f"the leaf captioner of the first part, trained with turn weight {config.scam.turn_weight:g}"
         timing = compare_policies(leaf, streams, leaf_runs)
     else:
         name = f"`{args.model.name}`, given with --model"
@@ -111,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _config(args: argparse.Namespace, base: Path, files: Sequence[str]) -> TrainConfig:
-    recipe = load_config(RECIPE)
+    recipe = load_config(RECIPE, args.set)
     limits = {"max_steps": args.steps, "max_minutes": 0.0} if args.steps else {"max_steps": 0, "max_minutes": args.minutes}
     return dataclasses.replace(
         recipe,
@@ -119,10 +121,11 @@ def _config(args: argparse.Namespace, base: Path, files: Sequence[str]) -> Train
         data=dataclasses.replace(
             recipe.data,
             files=tuple(files),
-            holdout_files=(str(args.data / VALIDATION / EVENTS),),
+            repeats=recipe.data.repeats if len(recipe.data.repeats) == len(files) else (),
+            holdout_files=(str(args.data / args.validation / EVENTS),),
             cache=str(args.cache or args.work / "cache"),
         ),
-        scam=dataclasses.replace(recipe.scam, layout="inference", turn_weight=TURN_WEIGHT),
+        scam=dataclasses.replace(recipe.scam, layout="inference", turn_weight=recipe.scam.turn_weight or TURN_WEIGHT),
         optim=dataclasses.replace(recipe.optim, seed=args.seed, **limits),
         run=dataclasses.replace(recipe.run, evaluate_every=0, patience=0),
     )
@@ -135,7 +138,9 @@ def _prepare(
     model = checkpoint.model
     fps = frames_per_second(config.data, model)
     precision: torch.dtype = getattr(torch, config.model.precision)
-    cache = FeatureCache(Path(config.data.cache), model, fps=fps, dtype=stored_dtype(args.work / "base"), precision=precision)
+    cache = FeatureCache(
+        Path(config.data.cache), model, fps=fps, dtype=stored_dtype(Path(config.model.base)), precision=precision
+    )
     trunk = Trunk(model)
 
     def footage(name: str, most: int | None) -> Footage:
@@ -144,7 +149,7 @@ def _prepare(
         trunk.learn(shown, cache)
         return shown
 
-    validation, heldout = footage(VALIDATION, args.validation_videos), footage(HELDOUT, args.videos)
+    validation, heldout = footage(args.validation, args.validation_videos), footage(args.heldout, args.videos)
     return trunk, Streams(validation=validation, heldout=heldout, embedder=embedder, seed=args.seed)
 
 
@@ -155,6 +160,7 @@ def _facts(args: argparse.Namespace, config: TrainConfig, streams: Streams) -> d
         "command": "`" + shlex.join(["python", "-m", module.name if module else "benchmarks.ablation", *sys.argv[1:]]) + "`",
         "machine": machine(),
         "seed": args.seed,
+        "base": f"`{args.base.name}`, given with --base" if args.base else "an untrained livestar-mini",
         "recipe": f"training/configs/{RECIPE}.toml, at most {config.data.max_frames} frames and {config.optim.max_batch_tokens} "
         f"rows a step, {config.data.max_copies or 'all'} copies of a caption per clip",
         "training_videos": sum(len(read_annotations(Path(file))) for file in config.data.files),
@@ -165,9 +171,14 @@ def _facts(args: argparse.Namespace, config: TrainConfig, streams: Streams) -> d
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, help=f"folder with {', '.join(TRAIN)}, {VALIDATION} and {HELDOUT}, each with {EVENTS}"
-    )
+    train, validation, heldout = ["scripted-train", "scripted-calm"], "scripted-calm-val", "scripted-calm-heldout"
+    parser.add_argument("--data", type=Path, required=True, help="folder of the streams' folders")
+    parser.add_argument("--train", nargs="+", default=train, help="folders to train on; those that are there are taken")
+    parser.add_argument("--validation", default=validation, help="folder to set thresholds on")
+    parser.add_argument("--heldout", default=heldout, help="folder to score")
+    parser.add_argument("--base", type=Path, help="checkpoint to start from; an untrained livestar-mini if not given")
+    parser.add_argument("--set", action="append", default=[], help=f"another value for a key of {RECIPE}.toml")
+    parser.add_argument("--context-frames", type=int, help="frames in a stream's context; those of training if not given")
     parser.add_argument(
         "--minutes", type=float, default=10.0, help="time to train the first captioner; the others take as many steps"
     )

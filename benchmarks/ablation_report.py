@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from benchmarks.ablation_contests import PAIRS, POLICIES, SWEEP, TOLERANCE
 from benchmarks.ablation_scores import COMPARED, F1_1S, F1_2S, NUM_SAMPLES, RATE, Difference, Metric, compare, score
-from benchmarks.ablation_training import TURN_WEIGHT
 from benchmarks.ablation_watching import MAX_NEW_TOKENS
 from livestar.evaluation.table import number
 
@@ -31,7 +30,9 @@ SCORES = (
 LIKELIHOOD = (("token_accuracy", "token accuracy"), ("perplexity", "perplexity"))
 
 
-def masks_text(captioners: Sequence[Captioner], contestants: Sequence[Contestant], others: Sequence[Contestant]) -> str:
+def masks_text(
+    captioners: Sequence[Captioner], contestants: Sequence[Contestant], others: Sequence[Contestant], turn_weight: float
+) -> str:
     """The first comparison; `others` are gates that were worse on the validation streams."""
     rows = [
         [c.name + (" (not chosen)" if c in others else ""), c.how, *_values(c, SCORES), _floor(c), *_values(c, LIKELIHOOD)]
@@ -44,8 +45,8 @@ def masks_text(captioners: Sequence[Captioner], contestants: Sequence[Contestant
     )
     return f"""## What to train with: SCAM leaf and terminal against plain causal
 
-Trained by the same code from the same untrained weights, on the same windows, paraphrases and copies, with the same seed and \
-as many steps ({trained}). Each learns the end of turns as well, with weight {TURN_WEIGHT:g}. Each is watched with its own \
+Trained by the same code from the same weights, on the same windows, paraphrases and copies, with the same seed and \
+as many steps ({trained}). Each learns the end of turns as well, with weight {turn_weight:g}. Each is watched with its own \
 gate, at the threshold that gives the truth's response rate on the validation streams. Plain causal has two gates to choose \
 from, with the scored caption's copy in sight (compat) and without (scam); the better one on the validation streams counts.
 
@@ -141,9 +142,10 @@ def _notes() -> str:
             "metronome and chance at the contestant's own rate.",
             "Token accuracy and perplexity are of the truth's canonical captions, behind each event's last frame, with the "
             "context of the contestant's own gate.",
-            "The end-of-turn score of a frame is P(turn ends) / (P(turn ends) + P(next frame's label)), in the context that the "
-            "captioner has there.",
-            f"Captions have at most {MAX_NEW_TOKENS} tokens; contexts hold as many frames as a window of training.",
+            "The end-of-turn score of a frame is ln(P(turn ends) / P(next frame's label)) behind its line, in the context that "
+            "the captioner has there.",
+            f"Captions have at most {MAX_NEW_TOKENS} tokens; contexts hold as many frames as a window of training, "
+            "if not set otherwise.",
         ]
     )
 

@@ -1,8 +1,8 @@
 """The end-of-turn gate of VideoLLM-online: behind every frame the model says whether the user's turn ends there.
 
-The score of a frame is P(end of turn) / (P(end of turn) + P(next frame's label)) behind its line, in the context that a stream
-has there: the opening and the frames so far, the oldest gone where the context was full.  A captioner whose captions stay out of
-its context is asked, so what is said changes no score, and one pass over a video gives them all.
+The score of a frame is ln(P(end of turn) / P(next frame's label)) behind its line, in the context that a stream has there: the
+opening and the frames so far, the oldest gone where the context was full.  A captioner whose captions stay out of its context
+is asked, so what is said changes no score, and one pass over a video gives them all.
 
 Source: models/modeling_live.py and demo/inference.py of videollm-online; section H.2 of the design.
 """
@@ -49,12 +49,11 @@ def turn_scores(checkpoint: Checkpoint, footage: Footage, index: int, stream: St
 
 
 def threshold_at(scores: Sequence[Sequence[float]], rate: float) -> float:
-    """The threshold that `rate` of all scores lie above, those of first frames left out."""
+    """The threshold that `rate` of all scores lie above, those of first frames left out; there must be others."""
     ranked = sorted((score for video in scores for score in video[1:]), reverse=True)
     count = min(len(ranked), round(rate * len(ranked)))
-    if count == 0:
-        return 1.0
-    return (ranked[count - 1] + ranked[count]) / 2 if count < len(ranked) else 0.0
+    ranked = [ranked[0] + 1, *ranked, ranked[-1] - 1]
+    return (ranked[count] + ranked[count + 1]) / 2
 
 
 def frames_above(scores: Sequence[float], threshold: float) -> frozenset[int]:
@@ -97,7 +96,7 @@ class _Reader:
         language = self._model.language_model
         hidden: Tensor = language(self._embed(rows, image), batch.positions, attention)
         end, label = language.logits(hidden[-1:])[0].float()[self._choice]
-        return float(torch.sigmoid(end - label))
+        return float(end.double() - label.double())
 
     def _embed(self, rows: list[int], image: Tensor) -> Tensor:
         index = torch.tensor(rows, device=self._model.device)

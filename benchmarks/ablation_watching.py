@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -99,12 +99,15 @@ class Viewer:
         return watched.runs
 
     def calibrated(self, footage: Footage, rate: float | None = None) -> Calibration:
-        """Sets the threshold for a response rate, the truth's if not given, on `footage`."""
+        """Sets the threshold for a response rate, the truth's if not given, on `footage`; looks first where it was set before."""
+        stream = self.stream(footage)
+        if self.calibration is not None:
+            stream = replace(stream, gate=replace(stream.gate, threshold=self.calibration.threshold))
         self.calibration = calibrate(
             self.checkpoint,
             footage,
             response_rate=rate,
-            stream=self.stream(footage),
+            stream=stream,
             num_streams=NUM_STREAMS,
             num_workers=self.num_workers,
         )

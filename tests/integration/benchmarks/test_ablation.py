@@ -159,9 +159,9 @@ def test_the_end_of_turn_score_is_what_training_learns(demo: Checkpoint, streams
         for clips in (silent, spoken):
             batch = Batch.pack([builder.build(range(1, num_frames + 1), clips, [])], [demo.model.features(images)])
             nlls.append(SequenceModel(demo.model).score(batch)[0])
-    expected = torch.sigmoid(nlls[0] - nlls[1])
-    assert found[1:] == pytest.approx(expected[1:].tolist(), abs=1e-5)
-    assert np.ptp(found[1:]) > 1e-4  # the frames do make a difference
+    expected = nlls[0] - nlls[1]
+    assert found[1:] == pytest.approx(expected[1:].tolist(), abs=1e-4)
+    assert np.ptp(found[1:]) > 1e-2  # the frames do make a difference
 
 
 def test_the_end_of_turn_score_is_refused_where_captions_stay_in_sight(demo: Checkpoint, streams: Path):
@@ -195,7 +195,7 @@ def test_a_picture_is_looked_at_once_however_often_it_is_shown(demo: Checkpoint)
 def test_one_command_trains_watches_compares_and_reports(
     streams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--data", str(streams), "--steps", "2", "--threads", "1", "--seed", "3"]
+    options = ["--data", str(streams), "--steps", "4", "--threads", "1", "--seed", "3", "--set", "optim.learning_rate=1e-3"]
     folders = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     ablation.main([*options, *folders])
     report = (tmp_path / "out" / "ablation.md").read_text(encoding="utf-8")
@@ -203,7 +203,7 @@ def test_one_command_trains_watches_compares_and_reports(
     values = json.loads((tmp_path / "out" / "ablation.json").read_text(encoding="utf-8"))
 
     masks = values["masks"]
-    assert [(row["mask"], row["steps"]) for row in masks["trained"]] == [("leaf", 2), ("terminal", 2), ("causal", 2)]
+    assert [(row["mask"], row["steps"]) for row in masks["trained"]] == [("leaf", 4), ("terminal", 4), ("causal", 4)]
     assert len({row["own_mask_loss"] for row in masks["trained"]}) == 3  # the masks did differ
     assert [row["name"] for row in masks["contestants"]] == ["leaf", "terminal", "causal"]
     assert [row["name"] for row in masks["not_chosen"]] == ["causal"]
@@ -216,7 +216,8 @@ def test_one_command_trains_watches_compares_and_reports(
     assert [row["name"] for row in timing["contestants"]] == list(POLICIES)
     assert timing["truth_rate"] == pytest.approx(6 / 33)  # two boundaries in eleven frames, three times
     for row in timing["contestants"][1:]:
-        assert abs(row["response_rate"] - timing["truth_rate"]) <= TOLERANCE * timing["truth_rate"]
+        # it may be more: where a caption of this hardly trained model comes out empty, the engine tries the next frame
+        assert row["response_rate"] >= (1 - TOLERANCE) * timing["truth_rate"]
     assert len(timing["curve"]) == 5
     for sentence in masks["sentences"] + timing["sentences"] + timing["curve_sentences"]:
         assert sentence in report
@@ -226,12 +227,24 @@ def test_one_command_trains_watches_compares_and_reports(
     # what is trained is kept, and another captioner can be asked
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*/model/*.safetensors")}
     assert len(before) == 3
-    few = ["--videos", "1", "--validation-videos", "1", "--model", str(tmp_path / "work" / "terminal" / "model")]
+    few = [
+        "--base",
+        str(tmp_path / "work" / "base"),
+        "--videos",
+        "1",
+        "--validation-videos",
+        "1",
+        "--model",
+        str(tmp_path / "work" / "terminal" / "model"),
+    ]
     ablation.main([*options, *folders, *few, "--name", "again"])
     assert before == {path: path.stat().st_mtime_ns for path in before}
     again = json.loads((tmp_path / "out" / "again.json").read_text(encoding="utf-8"))
     assert again["masks"]["trained"] == masks["trained"]
     assert again["settings"]["heldout_videos"] == "1, with 3 events"
+    assert "`model`, given with --model" in (tmp_path / "out" / "again.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"holds a run with another optim\.learning_rate"):
+        ablation.main([*options[:-2], *folders])
 
 
 def test_a_folder_without_streams_is_refused_with_the_remedy(tmp_path: Path) -> None:

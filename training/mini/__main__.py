@@ -1,4 +1,4 @@
-"""The recipe's commands: `python -m training.mini fetch`, `scripted`, `real`."""
+"""The recipe's commands: `python -m training.mini rebuild`, and each of its steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from livestar.errors import InvalidRequest, LiveStarError
-from training.mini import catalogue, sources
+from training.mini import catalogue, recipe, sources
 from training.mini.fetch import fetch as fetch_source
 from training.mini.real import write_real
 from training.mini.scripted import Order, write_streams
@@ -61,6 +61,34 @@ def real(assets: Assets, to: To) -> None:
     """Lay the real clips and their annotations side by side."""
     for name, lines in write_real(assets, to).items():
         console.print(f"{to / name}.jsonl: {lines} clips", highlight=False)
+
+
+@app.command()
+def init(data: Annotated[Path, typer.Option(help="The folder with the footage.")], to: To) -> None:
+    """Write the untrained model."""
+    recipe.init(data, to)
+
+
+@app.command()
+def install(
+    model: Annotated[Path, typer.Option(help="The finished model.")],
+    to: Annotated[Path, typer.Option("--to", help="Where the package finds it.")] = recipe.TARGET,
+) -> None:
+    """Put a finished model into the package, in 16 bit."""
+    recipe.install(model, to)
+    console.print(f"{to}: {recipe.size_of(to):.1f} MB", highlight=False)
+
+
+@app.command()
+def rebuild(to: To) -> None:
+    """Do everything: fetch, draw, train, install.  Goes on where an earlier run stopped; takes about two hours on two cores."""
+    fetch(to / "assets")
+    for streams in recipe.STREAMS:
+        console.print(streams.name)
+        scripted(to / "assets", to / streams.name, streams.split, streams.count, streams.first, streams.calm)
+    real(to / "assets", to / "real")
+    init(to, to / "untrained")
+    install(recipe.train(to))
 
 
 if __name__ == "__main__":

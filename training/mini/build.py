@@ -32,9 +32,6 @@ MAX_NEW_TOKENS = 32
 KV_TOKENS = 960
 """Context budget: about forty frames, little more than the sequences of training."""
 
-INIT_STD = 0.02
-"""Deviation of random weights.  Projections back into the residual stream have it divided by the root of their number."""
-
 TRUNK_LAYERS = {
     "_expand_conv": ("expand", "_bn0"),
     "_depthwise_conv": ("depthwise", "_bn1"),
@@ -97,8 +94,12 @@ def convert_trunk(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _initialise(model: LiveStarModel, generator: torch.Generator) -> None:
-    """Normal weights, zero biases, and norms that change nothing; the vision trunk is left alone."""
-    residual_std = INIT_STD / (2 * model.config.language.num_layers) ** 0.5
+    """Normal weights, zero biases, and norms that change nothing; the vision trunk is left alone.
+
+    Deviations follow from the width, so that a narrow model's layers do something from the start: with the customary 0.02 the
+    pictures made no difference to what was said after 400 steps.
+    """
+    residual_std = (2 * model.config.language.num_layers) ** -0.5
     for name, parameter in model.named_parameters():
         if name.startswith("vision_model."):
             continue
@@ -107,7 +108,9 @@ def _initialise(model: LiveStarModel, generator: torch.Generator) -> None:
         elif name.endswith("bias"):
             values = torch.zeros(parameter.shape)
         else:
-            std = residual_std if name.endswith((".wo.weight", ".w2.weight")) else INIT_STD
+            std = parameter.shape[-1] ** -0.5  # of an embedding too: the model's width
+            if name.endswith((".wo.weight", ".w2.weight")):
+                std *= residual_std
             values = torch.randn(parameter.shape, generator=generator) * std
         parameter.data = values
 

@@ -65,6 +65,7 @@ def save_adapter(model: nn.Module, config: LoraConfig, folder: Path, *, base: st
             tensors[PREFIX + name.replace(".default.", ".").replace(".modules_to_save.", ".")] = parameter.detach().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    (folder / ADAPTER_WEIGHTS).chmod(0o644)  # the library makes files that only their owner can read
     settings = peft_config(config, base=base).to_dict()  # type: ignore[no-untyped-call]
     values = {key: sorted(value) if isinstance(value, set) else value for key, value in settings.items()}
     (folder / ADAPTER_CONFIG).write_text(json.dumps(values, indent=2, default=str))

@@ -26,6 +26,7 @@ from livestar.evaluation.runs import response_rate, truth_rate
 from livestar.evaluation.watching import check_failures, watch
 from livestar.gate.threshold import DEFAULT_THRESHOLD
 from livestar.model.config import load_config
+from livestar.model.memo import remembered_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -128,7 +129,8 @@ def calibrate(
         return watched.runs
 
     own = resolve_gate((stream or StreamConfig()).gate, checkpoint.model.config.watch).threshold
-    return search(run, response_rate=response_rate, objective=objective, start=DEFAULT_THRESHOLD if own is None else own)
+    with remembered_frames(checkpoint.model):
+        return search(run, response_rate=response_rate, objective=objective, start=DEFAULT_THRESHOLD if own is None else own)
 
 
 def search(

@@ -13,6 +13,7 @@ from livestar.evaluation.runs import response_rate
 from livestar.evaluation.scores import timing_scores
 from livestar.evaluation.similarity import score_similarity
 from livestar.evaluation.watching import video_names, watch
+from livestar.model.memo import remembered_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,12 +71,13 @@ def evaluate_model(
     if text_floors and runs:
         found = scores["floors"]
         assert isinstance(found, dict)
-        for name, schedule in matched_schedules(runs, seed).items():
-            again = watch_with(schedule, name).runs
-            found[name] = {
-                **timing_scores(again),
-                **({} if embedder is None else score_similarity(again, embedder)),
-            }
+        with remembered_frames(checkpoint.model):
+            for name, schedule in matched_schedules(runs, seed).items():
+                again = watch_with(schedule, name).runs
+                found[name] = {
+                    **timing_scores(again),
+                    **({} if embedder is None else score_similarity(again, embedder)),
+                }
     return replace(evaluation, scores=floors_last(scores), failures=first.failures)
 
 

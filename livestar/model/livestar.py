@@ -14,6 +14,7 @@ from livestar.model.vision import InternViT, merge_tokens, normalise, pixel_shuf
 
 if TYPE_CHECKING:
     from livestar.model.config import ModelConfig, VisionConfig
+    from livestar.model.memo import FrameMemo
 
 
 class LiveStarModel(nn.Module):
@@ -26,6 +27,7 @@ class LiveStarModel(nn.Module):
         self.vision_model = make_tower(config.vision)
         self.mlp1 = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.language_model = LanguageModel(config.language)
+        self.memo: FrameMemo | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -56,6 +58,8 @@ class LiveStarModel(nn.Module):
     @torch.inference_mode()
     def encode_frames(self, images: Tensor) -> Tensor:
         """Pictures [B, S, S, 3] uint8 RGB -> visual tokens [B, num_visual_tokens, hidden]."""
+        if self.memo is not None:
+            return self.memo.encode(images, lambda new: self.project(self.features(new)))
         return self.project(self.features(images))
 
 

@@ -30,6 +30,7 @@ def test_a_config_without_wishes_gives_the_published_threshold() -> None:
 
 def test_a_fixed_threshold_never_moves() -> None:
     threshold = make_threshold(GateConfig(threshold=1.06))
+    assert isinstance(threshold, FixedThreshold)
     for ratio in (0.1, 9.0, float("inf")):
         threshold.observe(ratio)
     assert threshold.value == 1.06

@@ -24,7 +24,10 @@ class Batch:
     visual_rows: Tensor
     """Rows of the visual tokens, in the order of `features`: [V] int64."""
     features: Tensor
-    """Output of the vision tower for the frames of all sequences, before the projector: [frames, tokens of a frame, width]."""
+    """Output of the vision tower for the frames of all sequences, before the projector: [frames, tokens of a frame, width].
+
+    Where the tower is trained, what it is to see: [frames, side, side * 3] uint8.
+    """
     positions: Tensor
     """[T] int64."""
     sequences: Tensor
@@ -42,7 +45,10 @@ class Batch:
 
     @classmethod
     def pack(cls, sequences: Sequence[TrainingSequence], features: Sequence[Tensor]) -> Self:
-        """`features[i]` is [frames, tokens of a frame, width] of sequence i; its rows must number just those tokens."""
+        """`features[i]` is [frames, tokens of a frame, width] of sequence i, whose rows must number just those tokens.
+
+        Pictures that are still to be seen have other shapes, so their number is taken on trust.
+        """
         rows: list[int] = []
         positions: list[int] = []
         owners: list[int] = []
@@ -63,7 +69,8 @@ class Batch:
             targets.extend(sequence.targets)
             weights.extend(sequence.weights)
             num_leaves += sequence.num_leaves
-            num_visual += tokens.shape[0] * tokens.shape[1]
+            is_seen = tokens.dtype != torch.uint8
+            num_visual += tokens.shape[0] * tokens.shape[1] if is_seen else sum(row < 0 for row in sequence.rows)
         packed = torch.tensor(rows)
         visual_rows = (packed < 0).nonzero().flatten()
         assert torch.equal(-packed[visual_rows] - 1, torch.arange(num_visual)), "visual rows are out of order"

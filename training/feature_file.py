@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 PARTIAL_SUFFIX = ".partial"
 """What the name of an unfinished file ends with."""
-DTYPE_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+DTYPE_NAMES = {
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.uint8: "U8",  # pictures, where the tower is trained
+}
 """Number formats and safetensors' names for them."""
 HEADER_BYTES = 1024
 """Room for the header, with the 8 bytes of its length: it is written last, when the number of frames is known."""

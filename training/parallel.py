@@ -10,6 +10,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from livestar.model.vision import InternViT
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -29,7 +31,8 @@ def distribute(model: SequenceModel, config: TrainConfig, world: World) -> nn.Mo
         del own.vision_model
     layers = own.language_model.model.layers
     if config.model.gradient_checkpointing:
-        for layer in layers:
+        tower = getattr(own, "vision_model", None)
+        for layer in [*layers, *(tower.encoder.layers if isinstance(tower, InternViT) else [])]:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     if config.run.sharding == "fsdp" and world.size > 1:
         mesh = init_device_mesh(world.device.type, (world.size,))

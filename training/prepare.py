@@ -25,6 +25,7 @@ from training.features import FeatureCache
 from training.feed import Feed
 from training.lora import add_lora
 from training.optim import choose_trained
+from training.pictures import PictureCache, trains_tower
 from training.sequence import SequenceBuilder
 from training.world import World
 
@@ -60,6 +61,7 @@ def load_base(config: TrainConfig) -> tuple[LiveStarModel, Tokenizer, Path]:
     The same config gives the same weights, adapters' first ones too.
     """
     directory = model_directory(Path(config.model.base))
+    trains_tower(config)  # refuses what cannot be, before weights are read
     if config.lora.rank:
         refuse_adapter(directory)
     model = load_model(directory, dtype=torch.float32)
@@ -136,16 +138,9 @@ def make_feed(
 ) -> Feed:
     """Computes or finds the visual tokens of all footage, and arranges it in batches.
 
-    The tokens are kept in `dtype`, that of the stored weights.
+    The tokens are kept in `dtype`, that of the stored weights.  Where the tower is trained, pictures are kept in their place.
     """
-    cache = FeatureCache(
-        Path(config.data.cache),
-        model,
-        fps=frames_per_second(config.data, model),
-        dtype=dtype,
-        precision=getattr(torch, config.model.precision),
-        verify=world.is_first,
-    )
+    cache = _make_cache(config, model, dtype, verify=world.is_first)
     builder = SequenceBuilder(
         prompt,
         visibility=config.scam.visibility,
@@ -179,6 +174,14 @@ def make_feed(
         train=dataset(footage.train, "looking at the training footage"),
         holdout=dataset(footage.holdout, "looking at the held-out footage") if footage.holdout else None,
     )
+
+
+def _make_cache(config: TrainConfig, model: LiveStarModel, dtype: torch.dtype, *, verify: bool) -> FeatureCache:
+    folder, fps = Path(config.data.cache), frames_per_second(config.data, model)
+    if trains_tower(config):
+        return PictureCache(folder, model, fps=fps, verify=verify)
+    precision = getattr(torch, config.model.precision)
+    return FeatureCache(folder, model, fps=fps, dtype=dtype, precision=precision, verify=verify)
 
 
 def _fill(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from training.attention import make_attention
+from training.pictures import see
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,9 @@ class SequenceModel(nn.Module):
         """Of every target: its negative log likelihood [n], and whether it was the likeliest token [n], as float32."""
         language = self.model.language_model
         embedded = language.embed(batch.ids)
-        tokens = self.model.project(batch.features.to(embedded.dtype)).flatten(0, 1)
+        is_seen = batch.features.dtype != torch.uint8
+        features = batch.features if is_seen else see(self.model, batch.features)
+        tokens = self.model.project(features.to(embedded.dtype)).flatten(0, 1)
         embedded = embedded.index_copy(0, batch.visual_rows, tokens.to(embedded.dtype))
         hidden = language(embedded, batch.positions, make(batch))[batch.target_rows]
         parts = [

@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 # Address of a package index to take torch from, where pip's own does not hold the right build.
 TORCH_INDEX_URL ?=
-MODEL ?= models/demo
-VIDEO ?= livestar/assets/french_gp_1906.ogv
-WATCH_ARGS ?= --fps 2 --max-new-tokens 24
+# Empty is livestar-mini, which comes with the package.
+MODEL ?=
+VIDEO ?= livestar/assets/scripted_room
+WATCH_ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ TYPED := $(foreach d,livestar deployments router storage training benchmarks exa
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup hooks watch test test-gpu check format bench constraints clean
+.PHONY: help setup hooks watch mini test test-gpu check format bench constraints clean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,8 +73,11 @@ hooks: $(STAMP) ## Run the checks before every commit of this clone
 models/demo/config.json: | $(STAMP)
 	$(BIN)/livestar demo-checkpoint models/demo
 
-watch: $(STAMP) $(if $(filter models/demo,$(MODEL)),models/demo/config.json) ## Watch the shipped video; MODEL=, VIDEO=, WATCH_ARGS=
-	$(BIN)/livestar watch $(VIDEO) --model $(MODEL) $(WATCH_ARGS)
+watch: $(STAMP) $(if $(filter models/demo,$(MODEL)),models/demo/config.json) ## Watch what ships; MODEL=, VIDEO=, WATCH_ARGS=
+	$(BIN)/livestar watch $(VIDEO) $(if $(MODEL),--model $(MODEL)) $(WATCH_ARGS)
+
+mini: $(STAMP) ## Rebuild livestar-mini from nothing, in build/mini; takes hours
+	$(BIN)/python -m training.mini rebuild --to build/mini
 
 test: $(STAMP) ## Run every test that this machine can run; PYTEST_ARGS=
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -99,7 +103,7 @@ constraints: $(STAMP) ## Write what .venv holds now to constraints.txt
 	   | grep -Ev '^(pip|wheel|torchvision|torchaudio|triton|nvidia-.*|cuda-.*)==| @ ' | LC_ALL=C sort -f; } > constraints.new
 	@mv constraints.new constraints.txt
 
-clean: ## Remove .venv, the demo checkpoint and what the tools leave behind
+clean: ## Remove .venv, build, the demo checkpoint and what the tools leave behind
 	rm -rf $(VENV) build dist models/demo constraints.new *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

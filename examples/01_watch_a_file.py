@@ -2,7 +2,7 @@
 
     python examples/01_watch_a_file.py [SOURCE [MODEL]]
 
-Run it from the repository's root, after `make watch` or `livestar demo-checkpoint models/demo`.
+Run it from the repository's root.  Without MODEL it takes livestar-mini, which comes with LiveStar.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import sys
 from pathlib import Path
 
 from livestar.config import GateConfig, MediaConfig, StreamConfig
+from livestar.model.mini import model_directory
 from livestar.session import WatchSession, load_checkpoint
 from livestar.types import CaptionDone, Notice, StreamEnded, Verdict
 
 SOURCE = "livestar/assets/french_gp_1906.ogv"
-MODEL = "models/demo"
+MODEL = "livestar-mini"
 
 
 def main(source: str = SOURCE, model: str = MODEL) -> int:
-    checkpoint = load_checkpoint(Path(model))
+    checkpoint = load_checkpoint(model_directory(Path(model)))
     media = MediaConfig(fps=2, pace="fast")
     stream = StreamConfig(gate=GateConfig(response_rate=0.2))
     status = 0

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from livestar.config import EngineConfig, GateConfig, SamplingConfig, StreamConfig
 from livestar.engine.engine import Engine
 from livestar.media.pictures import fit
+from livestar.model.mini import model_directory
 from livestar.session import load_checkpoint
 from livestar.types import CaptionDone, Frame, StreamId, Verdict
 
@@ -29,8 +30,8 @@ def picture(number: int) -> Image.Image:
     return image
 
 
-def main(model: str = "models/demo") -> None:
-    checkpoint = load_checkpoint(Path(model))
+def main(model: str = "livestar-mini") -> None:
+    checkpoint = load_checkpoint(model_directory(Path(model)))
     engine = Engine(checkpoint.model, checkpoint.tokenizer, EngineConfig(num_kv_tokens=16384))
     meadow = StreamId("meadow")
     engine.open(meadow, StreamConfig(gate=GateConfig(threshold=1.03), sampling=SamplingConfig(max_new_tokens=24)))

@@ -15,6 +15,7 @@ from pathlib import Path
 from livestar.config import EngineConfig, GateConfig, GateName, MediaConfig, SamplingConfig, StreamConfig
 from livestar.engine.engine import Engine
 from livestar.media import FrameQueue, SourceReader
+from livestar.model.mini import model_directory
 from livestar.session import load_checkpoint
 from livestar.types import Frame, StreamId, Verdict
 
@@ -36,12 +37,11 @@ def frames_of(source: str, image_size: int) -> Iterator[Frame]:
         raise queue.error
 
 
-def main(source: str = "livestar/assets/french_gp_1906.ogv", model: str = "models/demo") -> None:
-    checkpoint = load_checkpoint(Path(model))
+def main(source: str = "livestar/assets/french_gp_1906.ogv", model: str = "livestar-mini") -> None:
+    checkpoint = load_checkpoint(model_directory(Path(model)))
     engine = Engine(checkpoint.model, checkpoint.tokenizer, EngineConfig(num_kv_tokens=32768))
     for gate in GATES:
-        config = StreamConfig(gate=GateConfig(name=gate, threshold=1.03), sampling=SamplingConfig(max_new_tokens=24))
-        engine.open(StreamId(gate), config)
+        engine.open(StreamId(gate), StreamConfig(gate=GateConfig(name=gate), sampling=SamplingConfig(max_new_tokens=24)))
     print("seconds", *GATES, sep="\t")
     for frame in frames_of(source, checkpoint.model.config.vision.image_size):
         for gate in GATES:

@@ -26,7 +26,9 @@ from tests.e2e.command import (
 
 pytestmark = pytest.mark.e2e
 
-COMMANDS = ("watch", "model-info", "demo-checkpoint", "train")
+COMMANDS = ("watch", "train", "evaluate", "data", "model-info", "demo-checkpoint")
+FOOTAGE_COMMANDS = ("check", "convert", "show")
+"""What `livestar data` can do."""
 RETENTIONS = ("none", "window", "peak-end", "peak-end-code", "peak-end-median", "peak-end-prob")
 
 
@@ -220,5 +222,13 @@ def test_a_completion_script_is_printed(shell: str) -> None:
 def test_completion_knows_the_commands_and_options() -> None:
     asked = {"_LIVESTAR_COMPLETE": "complete_bash", "COMP_WORDS": "livestar ", "COMP_CWORD": "1"}
     assert set(livestar(env=asked).out.split()) >= set(COMMANDS)
-    asked |= {"COMP_WORDS": "livestar watch --ret", "COMP_CWORD": "2"}
-    assert "--retention" in livestar(env=asked).out
+    for typed, meant in (("watch --ret", "--retention"), ("evaluate --cal", "--calibrate"), ("data con", "convert")):
+        assert meant in livestar(env=asked | {"COMP_WORDS": f"livestar {typed}", "COMP_CWORD": "2"}).out.split()
+
+
+@pytest.mark.parametrize("command", FOOTAGE_COMMANDS)
+def test_every_command_on_footage_explains_itself(command: str) -> None:
+    assert f"{command} " in livestar("data", "--help").out
+    finished = livestar("data", command, "--help")
+    assert (finished.status, finished.err) == (0, "")
+    assert f"livestar data {command}" in finished.out

@@ -59,7 +59,7 @@ def train(
     out = Console()
     if list_configs:
         for name, about in named_configs().items():
-            out.print(Text(f"{name:<20} {about}"))
+            out.print(Text(f"{name:<20} {about}"), soft_wrap=True)
         return
     if config is None:
         raise typer.BadParameter("name a config; livestar train --list shows those that come with LiveStar")

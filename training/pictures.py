@@ -44,7 +44,8 @@ def trains_tower(config: TrainConfig) -> bool:
 
     if config.lora.rank and is_named(config.lora.also_train):
         raise InvalidConfig(
-            f"lora.also_train names {TOWER}, of which adapters keep only the tokens; train it in full with lora.rank 0"
+            f"lora.also_train names {TOWER}, which is not trained beside adapters; leave it out, or set lora.rank to 0 and name "
+            "it in model.train"
         )
     return not config.lora.rank and is_named(config.model.train)
 

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> None:
         name = f"the leaf captioner of the first part, trained with turn weight {config.scam.turn_weight:g}"
         timing = compare_policies(leaf, streams, leaf_runs)
     else:
-        name = f"`{args.model.name}`, given with --model"
+        name = f"`{'/'.join(args.model.parts[-2:])}`, given with --model"
         timing = compare_policies(viewers(load(args.model), [GateConfig(name="scam", keep_captions=False)])[0], streams)
 
     text = f"{text}\n\n{timing_text(timing, name)}"
@@ -160,7 +160,9 @@ def _facts(args: argparse.Namespace, config: TrainConfig, streams: Streams) -> d
         "command": "`" + shlex.join(["python", "-m", module.name if module else "benchmarks.ablation", *sys.argv[1:]]) + "`",
         "machine": machine(),
         "seed": args.seed,
-        "base": f"`{args.base.name}`, given with --base" if args.base else "an untrained livestar-mini",
+        "base": f"`{'/'.join(args.base.parts[-2:])}`, given with --base, the same for all masks"
+        if args.base
+        else "an untrained livestar-mini",
         "recipe": f"training/configs/{RECIPE}.toml, at most {config.data.max_frames} frames and {config.optim.max_batch_tokens} "
         f"rows a step, {config.data.max_copies or 'all'} copies of a caption per clip",
         "training_videos": sum(len(read_annotations(Path(file))) for file in config.data.files),
@@ -176,7 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", nargs="+", default=train, help="folders to train on; those that are there are taken")
     parser.add_argument("--validation", default=validation, help="folder to set thresholds on")
     parser.add_argument("--heldout", default=heldout, help="folder to score")
-    parser.add_argument("--base", type=Path, help="checkpoint to start from; an untrained livestar-mini if not given")
+    parser.add_argument(
+        "--base", type=Path, help="checkpoint to start from, such as mini-look's; an untrained livestar-mini if not given"
+    )
     parser.add_argument("--set", action="append", default=[], help=f"another value for a key of {RECIPE}.toml")
     parser.add_argument("--context-frames", type=int, help="frames in a stream's context; those of training if not given")
     parser.add_argument(

@@ -117,11 +117,11 @@ class Trainer:
             losses, norm = self._step(batches, total, optimizer, progress.step)
             schedule.step()
             progress = dataclasses.replace(progress, step=progress.step + 1, epoch=place.epoch, batch=place.batch)
+            self._record(progress, losses, norm, float(schedule.get_last_lr()[0]), time.monotonic() - begin)
             if not is_settled and progress.step - first_step >= NUM_TIMED_STEPS:
-                num_steps = self._steps_in_time(started, first_time, progress.step, num_steps)
+                num_steps = self._steps_in_time(optimizer, progress, started, first_time, num_steps)
                 schedule = self._schedule(optimizer, progress.step, num_steps)
                 progress, is_settled = dataclasses.replace(progress, num_steps=num_steps), True
-            self._record(progress, losses, norm, float(schedule.get_last_lr()[0]), time.monotonic() - begin)
             self.reporter.stage(TRAINING, progress.step, num_steps)
             progress, is_best, is_over = self._measure(progress, is_last=progress.step == num_steps)
             ending = "early" if is_over else "done"
@@ -165,17 +165,24 @@ class Trainer:
         steps = max(1, round(optim.epochs * self.feed.steps_per_epoch(optim.accumulate)))
         return min(steps, optim.max_steps) if optim.max_steps else steps
 
-    def _steps_in_time(self, started: float, first_time: float, done: int, planned: int) -> int:
-        """How many steps fit `max_minutes`, at the pace so far; the slowest worker's pace counts."""
-        now = time.monotonic()
-        pace = (now - first_time) / NUM_TIMED_STEPS
-        if self.config.run.evaluate_every and self.feed.has_holdout:
-            self.held_out_loss()
-            pace += (time.monotonic() - now) / self.config.run.evaluate_every
-            now = time.monotonic()
-        left = started + self.config.optim.max_minutes * 60 * (1 - TIME_RESERVE) - now
+    def _steps_in_time(
+        self, optimizer: torch.optim.Optimizer, progress: Progress, started: float, first_time: float, planned: int
+    ) -> int:
+        """How many steps fit `max_minutes`, at the pace so far, with what comes between steps; all workers' mean counts."""
+        run = self.config.run
+        pace = (time.monotonic() - first_time) / NUM_TIMED_STEPS
+        is_measured = bool(run.evaluate_every) and self.feed.has_holdout
+        save_every = min(run.checkpoint_every, run.evaluate_every) if is_measured else run.checkpoint_every
+        pauses: list[tuple[Callable[[], object], int]] = [(lambda: self._save(optimizer, progress), save_every)]
+        if is_measured:
+            pauses.append((self.held_out_loss, run.evaluate_every))
+        for pause, every in pauses:
+            begin = time.monotonic()
+            pause()
+            pace += (time.monotonic() - begin) / every
+        left = started + self.config.optim.max_minutes * 60 * (1 - TIME_RESERVE) - time.monotonic()
         total = self.world.sum([max(0.0, left / pace)])[0] / self.world.size
-        return min(planned, done + int(total))
+        return min(planned, progress.step + int(total))
 
     def _step(self, batches: list[Batch], total: float, optimizer: torch.optim.Optimizer, step: int) -> tuple[list[float], float]:
         """One optimiser step over `batches` of every worker, whose targets weigh `total` together.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from training.world import World
 
 NUM_TIMED_STEPS = 5
-"""Steps that are timed before `max_minutes` settles how many there will be."""
+"""Steps that are timed, behind the first, before `max_minutes` settles how many there will be."""
 TIME_RESERVE = 0.1
 """Share of `max_minutes` kept for what follows the last step."""
 
@@ -118,7 +118,9 @@ class Trainer:
             schedule.step()
             progress = dataclasses.replace(progress, step=progress.step + 1, epoch=place.epoch, batch=place.batch)
             self._record(progress, losses, norm, float(schedule.get_last_lr()[0]), time.monotonic() - begin)
-            if not is_settled and progress.step - first_step >= NUM_TIMED_STEPS:
+            if progress.step == first_step + 1:  # which took longer than the others will
+                first_time = time.monotonic()
+            if not is_settled and progress.step - first_step > NUM_TIMED_STEPS:
                 num_steps = self._steps_in_time(optimizer, progress, started, first_time, num_steps)
                 schedule = self._schedule(optimizer, progress.step, num_steps)
                 progress, is_settled = dataclasses.replace(progress, num_steps=num_steps), True

@@ -57,12 +57,23 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Loads a checkpoint directory.  `auto` is a GPU in bfloat16 where there is one, else the CPU in float32.
 
+    A small model stays in float32 on a GPU too: it is fast enough there, and its trunk loses some percent in bfloat16.
     Raises `InvalidConfig` for a device that is not there, `InvalidCheckpoint` for a directory that does not hold together.
     """
     place = resolve_device(device)
     tokenizer = load_tokenizer(directory, load_config(directory).language.vocab_size)  # refused before weights are read
-    number = (torch.float32 if place.type == "cpu" else torch.bfloat16) if dtype == "auto" else getattr(torch, dtype)
+    number = getattr(torch, dtype) if dtype != "auto" else _own_dtype(directory, place)
     return Checkpoint(load_model(directory, dtype=number, device=place, on_progress=on_progress), tokenizer)
+
+
+def _own_dtype(directory: Path, place: torch.device) -> torch.dtype:
+    model, _, _ = open_checkpoint(directory)
+    return torch.float32 if place.type == "cpu" or is_small(model) else torch.bfloat16
+
+
+def is_small(model: LiveStarModel) -> bool:
+    """Whether a model has fewer weights than `SMALL_MODEL_WEIGHTS`."""
+    return sum(p.numel() for p in model.parameters()) < SMALL_MODEL_WEIGHTS
 
 
 def check_request(directory: Path, stream: StreamConfig) -> None:
@@ -96,10 +107,10 @@ def share_cores(model: LiveStarModel, num_cores: int) -> int:
     A large model's operations are split between all cores.  A small one's are too short for that, so its streams are split
     instead, each on one core.
     """
-    is_small = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < SMALL_MODEL_WEIGHTS
+    splits_streams = model.device.type == "cpu" and is_small(model)
     if model.device.type == "cpu":
-        torch.set_num_threads(1 if is_small else num_cores)
-    return num_cores if is_small else 1
+        torch.set_num_threads(1 if splits_streams else num_cores)
+    return num_cores if splits_streams else 1
 
 
 class WatchSession:

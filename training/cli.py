@@ -148,7 +148,8 @@ class Terminal:
             self._progress.update(self._tasks[name], completed=done, total=total, note=self._last if name == "training" else "")
         elif time.monotonic() - self._said > 10 or done == total:
             self._said = time.monotonic()
-            err.print(Text(f"{name}: {done} of {total} {self._last if name == 'training' else ''}"), soft_wrap=True)
+            note = f" {self._last}" if name == "training" else ""
+            err.print(Text(f"{name}: {done} of {total}{note}"), soft_wrap=True)
 
     def step(self, record: Mapping[str, float | int]) -> None:
         """Keeps the newest numbers for the next line."""

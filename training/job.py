@@ -156,7 +156,8 @@ def _check_room(config: TrainConfig) -> None:
     kind = "GPU" if config.run.use_gpu else "CPU"
     total = ray.cluster_resources().get(kind, 0)  # type: ignore[no-untyped-call]
     if total < config.run.workers:
-        raise InvalidConfig(f"run.workers is {config.run.workers}, but the Ray cluster has {total:g} {kind}s; lower run.workers")
+        remedy = "lower run.workers" if kind == "CPU" else "lower run.workers, or set run.use_gpu to false"
+        raise InvalidConfig(f"run.workers is {config.run.workers}, but the Ray cluster has {total:g} {kind}s; {remedy}")
 
 
 def work(values: dict[str, Any]) -> None:

@@ -166,14 +166,12 @@ def make_feed(
             seed=config.optim.seed,
         )
 
-    return Feed(
-        config=config.data,
-        seed=config.optim.seed,
-        world=world,
-        builder=builder,
-        train=dataset(footage.train, "looking at the training footage"),
-        holdout=dataset(footage.holdout, "looking at the held-out footage") if footage.holdout else None,
-    )
+    train = dataset(footage.train, "looking at the training footage")
+    try:
+        holdout = dataset(footage.holdout, "looking at the held-out footage") if footage.holdout else None
+    except InvalidConfig as error:
+        raise InvalidConfig(f"held-out footage: {error}; or hold more of it out, or nothing, by data.holdout") from error
+    return Feed(config=config.data, seed=config.optim.seed, world=world, builder=builder, train=train, holdout=holdout)
 
 
 def _make_cache(config: TrainConfig, model: LiveStarModel, dtype: torch.dtype, *, verify: bool) -> FeatureCache:

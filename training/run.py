@@ -159,14 +159,14 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
 
 
 def claim(folder: Path, config: TrainConfig) -> None:
-    """Notes the config in the run's folder; refuses a folder that holds a run of other settings."""
+    """Notes the config in the run's folder; refuses a folder that holds a run of other settings which came to a checkpoint."""
     path = folder / CONFIG
     values = absolute(config)
     fresh = path.with_name(CONFIG + PARTIAL)
     try:
         if path.exists():
             changed = _differences(_noted(path), json.loads(json.dumps(values.as_dict())))
-            if changed:
+            if changed and (list_checkpoints(folder / CHECKPOINTS) or is_finished(folder)):
                 raise InvalidConfig(
                     f"{folder} holds a run with another {', '.join(changed)}; choose another run.output, or start it anew with "
                     "--restart"

@@ -63,7 +63,7 @@ def test_a_room_is_learnt_and_watched_with(base: Path, room: Path, tmp_path: Pat
     assert finished.status == 0, finished.err
     said = finished.err.splitlines()
     total = read_progress(list_checkpoints(output / "checkpoints")[-1]).step
-    assert said[0] == "looking at the training footage: 1 of 1 "
+    assert said[0] == "looking at the training footage: 1 of 1"
     assert re.fullmatch(rf"training: {total} of {total} loss \d\.\d+", next(line for line in said if line.startswith("training")))
     assert re.search(r"step 4: held-out loss \d+\.\d{4}", finished.err)
     assert re.search(r"threshold \d+\.\d+ is set on held-out footage: it responds to \d+\.\d% of frames", said[-1])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from livestar.errors import InvalidConfig
+from livestar.errors import InvalidConfig, LiveStarError
 from tests.e2e.command import SCRIPT, environment
 from tests.integration.training.rooms import assert_same, config_of, curve, to_toml, values, weights_in, write_room, write_tiny
 from tests.integration.training.workers import StopBehind
@@ -210,6 +210,12 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(base: Path, room: Path
         train(other, World(), Silent())
     may_change = config_of(base, room, tmp_path / "run", run__checkpoint_every=50, data__cache=str(tmp_path / "other"))
     train(may_change, World(), Silent())
+
+
+def test_a_run_that_never_came_to_a_checkpoint_may_be_given_other_settings(base: Path, room: Path, tmp_path: Path) -> None:
+    with pytest.raises(LiveStarError):
+        train(config_of(base, room.parent / "mistyped.jsonl", tmp_path / "run"), World(), Silent())
+    train(config_of(base, room, tmp_path / "run", optim__max_steps=2), World(), Silent())
 
 
 def test_paths_mean_the_same_from_any_folder(base: Path, room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

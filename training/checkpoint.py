@@ -110,7 +110,7 @@ def reason(error: Exception) -> str:
     """What an error of the disk says, without its number and path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).removeprefix("Error while serializing: ").removeprefix("I/O error: ")
+    return re.sub(r"^(Error while serializing: )?(I/O error: )?|( \(os error \d+\))$", "", str(error))
 
 
 def _sync(path: Path) -> None:

@@ -74,7 +74,7 @@ def train(
     with Terminal() as terminal, warnings_shown(terminal):
         try:
             if ray is not None or resolved.run.workers > 1:
-                target = _train_on_ray(resolved, ray or "local", terminal)
+                target = _train_on_ray(resolved, ray or "local", terminal, started)
             else:
                 target = _train_here(resolved, terminal, started)
         except KeyboardInterrupt as stopped:
@@ -104,12 +104,12 @@ def _train_here(config: TrainConfig, terminal: Terminal, started: float) -> Path
     return run_here(config, World(device=resolve_device("auto")), terminal, started=started)
 
 
-def _train_on_ray(config: TrainConfig, address: str, terminal: Terminal) -> Path:
+def _train_on_ray(config: TrainConfig, address: str, terminal: Terminal, started: float) -> Path:
     try:
         from training.job import train_on_ray
     except ImportError as error:
         raise InvalidConfig(f"Ray is not installed ({error}); pip install 'livestar[train]'") from error
-    return train_on_ray(config, address=address, reporter=terminal)
+    return train_on_ray(config, address=address, reporter=terminal, started=started)
 
 
 class Terminal:

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +51,12 @@ OWN_CLUSTER = {
 """Environment of a cluster that is started for the run; what the user has set stays."""
 
 
-def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter) -> Path:
+def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter, started: float | None = None) -> Path:
     """Runs `config` on the Ray cluster at `address`; `local` starts one here and stops it afterwards.
 
-    Files of the config must be where all workers see them.  Returns the finished model's folder.  Raises `LiveStarError` where
-    the cluster is too small or the run failed, and `Stopped` where it was asked to.
+    Files of the config must be where all workers see them.  `started` is when the command was, by `time.monotonic`.  Returns the
+    finished model's folder.  Raises `LiveStarError` where the cluster is too small or the run failed, and `Stopped` where it was
+    asked to.
     """
     config = absolute(config)
     folder = Path(config.run.output)
@@ -66,7 +68,8 @@ def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter) -> Pa
         _check_room(config)
         _hush_ray_data()
         look(config, reporter, resolve_device("auto"))  # before the workers take the CPUs that decoding needs
-        _run(config, reporter)
+        elapsed_s = 0.0 if started is None else time.monotonic() - started
+        _run(config, reporter, began=time.time() - elapsed_s)
     return folder / MODEL
 
 
@@ -99,8 +102,11 @@ def cluster(address: str) -> Iterator[None]:
         yield
 
 
-def _run(config: TrainConfig, reporter: Reporter) -> None:
-    """Starts the workers and waits for them, passing on what they report and a request to stop."""
+def _run(config: TrainConfig, reporter: Reporter, *, began: float) -> None:
+    """Starts the workers and waits for them, passing on what they report and a request to stop.
+
+    `began` is when the command was, by the clocks of all machines.
+    """
     folder = Path(config.run.output)
     (folder / RAY).mkdir(exist_ok=True)
     for name in (STOP, ERROR):
@@ -108,7 +114,7 @@ def _run(config: TrainConfig, reporter: Reporter) -> None:
     relay = FromFile(folder / RAY / REPORTS, reporter)
     trainer = TorchTrainer(
         work,
-        train_loop_config=config.as_dict(),
+        train_loop_config={"config": config.as_dict(), "began": began},
         scaling_config=ScalingConfig(num_workers=config.run.workers, use_gpu=config.run.use_gpu),
         run_config=RunConfig(  # type: ignore[arg-type]  # Ray's own stubs know the older one only
             name="train",
@@ -165,13 +171,14 @@ def work(values: dict[str, Any]) -> None:
     context = ray.train.get_context()
     device = torch.device(get_device())
     world = World(rank=context.get_world_rank(), size=context.get_world_size(), device=device, is_on_ray=True)
-    config = parse_config(values, "the run's config")
+    config = parse_config(values["config"], "the run's config")
+    started = time.monotonic() - max(0.0, time.time() - values["began"])
     folder = Path(config.run.output) / RAY
     if (folder / ERROR).exists():
         return
     reporter = ToFile(folder / REPORTS) if world.is_first else Silent()
     try:
-        train(config, world, reporter, stop=StopRequest(folder / STOP))
+        train(config, world, reporter, started=started, stop=StopRequest(folder / STOP))
     except Stopped:  # the driver tells
         return
     except LiveStarError as error:

@@ -22,7 +22,10 @@ from livestar.types import CaptionDone, Decision, Notice, StreamEnded, StreamId,
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+FOLDERS = ("docs", "livestar", "training", "benchmarks")
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))]
+)
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 SNIPPET_TIMEOUT_S = 240
 
@@ -147,6 +150,11 @@ def test_every_relative_link_leads_somewhere(document: str) -> None:
         if not file.exists() or (anchor and anchor not in anchors(file)):
             broken.append(target)
     assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_nothing_is_left_to_be_written(document: str) -> None:
+    assert re.findall(r"TODO|TBD|FIXME", read(document)) == []
 
 
 def anchors(file: Path) -> set[str]:

@@ -209,6 +209,8 @@ class RunConfig:
     """`fsdp` splits weights, gradients and optimiser between the workers, for models that do not fit one."""
     calibrate: Calibration = "truth"
     """Set the model's threshold on held-out footage: to the annotation's own response rate, or to the best boundary F1."""
+    calibrate_videos: int = 20
+    """Most held-out videos to set it on, spread evenly; they are watched up to ten times."""
 
     dtype: StoredDType = "auto"
     """Number format that the finished model is stored in; `auto` is its base's."""
@@ -219,6 +221,7 @@ class RunConfig:
         _check(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "give at least 1")
         _check(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "give at least 1")
         _check(self.patience >= 0, "run.patience", self.patience, "give 0 or more")
+        _check(self.calibrate_videos >= 1, "run.calibrate_videos", self.calibrate_videos, "give at least 1")
         _check(1 <= self.workers <= 4096, "run.workers", self.workers, "give 1 to 4096")
 
 

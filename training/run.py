@@ -144,7 +144,8 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
     """Finds the threshold on the held-out footage and writes it into the model's config."""
     checkpoint = load_model_directory(directory)
     fps = frames_per_second(config.data, checkpoint.model)
-    shown = HeldOut(footage.holdout, fps=fps, image_size=checkpoint.model.config.vision.image_size)
+    every = -(-len(footage.holdout) // config.run.calibrate_videos)
+    shown = HeldOut(footage.holdout[::every], fps=fps, image_size=checkpoint.model.config.vision.image_size)
     workers = share_cores(checkpoint.model, os.cpu_count() or 1)
     try:
         objective: Objective = "f1" if config.run.calibrate == "f1" else "rate"

@@ -121,9 +121,13 @@ def look(config: TrainConfig, reporter: Reporter, device: torch.device) -> None:
     Decoding runs on Ray's CPUs where Ray is initialised.
     """
     model, tokenizer, base = load_base(config)
+    del model.language_model.model.layers  # the tower alone is needed, and all of it may not fit the device
     model.to(device)
     footage = read_footage(config.data)
     make_feed(config, model, prompt_of(model, tokenizer), footage, World(device=device), reporter, dtype=stored_dtype(base))
+    del model
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # for workers on the same GPU
 
 
 def make_feed(

@@ -67,9 +67,11 @@ def train(
     if show:
         out.print_json(data=resolved.as_dict())
         return
-    from training.run import restart as forget
-
     if restart:
+        from training.prepare import read_footage
+        from training.run import restart as forget
+
+        read_footage(resolved.data)  # before anything is removed, for what follows may be refused
         forget(Path(resolved.run.output))
     with Terminal() as terminal, warnings_shown(terminal):
         try:

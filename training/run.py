@@ -187,7 +187,7 @@ def _noted(path: Path) -> object:
         return json.loads(json.dumps(absolute(parse_config(json.loads(path.read_text(encoding="utf-8")))).as_dict()))
     except (ValueError, TypeError) as error:  # InvalidConfig too: of a version with other settings
         raise InvalidConfig(
-            f"{path} is not the config of a run ({error}); choose another run.output, or start it anew with --restart"
+            f"{path} is not the config of a run of this version ({error}); choose another run.output, or delete that folder"
         ) from error
 
 
@@ -222,7 +222,13 @@ def is_finished(folder: Path) -> bool:
 
 
 def restart(folder: Path) -> None:
-    """Forgets a run: removes its model, checkpoints and metrics, and nothing else; its config at last."""
+    """Forgets a run: removes its model, checkpoints and metrics, and nothing else; its config at last.
+
+    Raises `InvalidConfig` for a folder that holds something else.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    _noted(folder / CONFIG)
     for name in (MODEL, MODEL + PARTIAL, ADAPTER, CHECKPOINTS, CURVES, "ray"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in (METRICS, CONFIG):

@@ -120,3 +120,13 @@ def test_the_curves_can_be_read_by_tensorboard(base: Path, room: Path, tmp_path:
     for name in ("loss", "learning_rate", "holdout_loss"):
         expected = [(line["step"], line[name]) for line in read_metrics(output / "metrics.jsonl") if name in line]
         assert [(point.step, point.value) for point in curves.Scalars(name)] == [(s, pytest.approx(v)) for s, v in expected]
+
+
+def test_a_run_is_not_forgotten_for_one_that_cannot_be(base: Path, room: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    config = tmp_path / "room.toml"
+    config.write_text(to_toml(values(base, room, output, optim__max_steps=2)))
+    assert livestar("train", config).status == 0
+    refused = livestar("train", config, "--restart", "--set", "data.files=mistyped.jsonl")
+    assert refused.status == 2 and "mistyped.jsonl" in refused.err
+    assert livestar("model-info", output / "model").status == 0

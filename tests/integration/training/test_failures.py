@@ -25,7 +25,7 @@ from tests.integration.training.rooms import (
 from tests.integration.training.workers import StopBehind
 from training.checkpoint import CheckpointFailed, check_checkpoint, list_checkpoints, step_of
 from training.log import Silent
-from training.run import Stopped, train
+from training.run import Stopped, restart, train
 from training.world import World
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -224,9 +224,14 @@ def test_a_run_that_cannot_be_written_is_refused_before_anything_is_computed(bas
 def test_a_folder_with_a_config_that_is_none_is_refused(base: Path, room: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"scripts": {}}')
-    with pytest.raises(InvalidConfig, match=r"run/config\.json is not the config of a run .*; choose another run\.output"):
+    with pytest.raises(InvalidConfig, match=r"run/config\.json is not the config of a run .*; choose another run\.output, or"):
         train(config_of(base, room, tmp_path / "run"), World(), Silent())
     assert (tmp_path / "run" / "config.json").read_text() == '{"scripts": {}}'
+    (tmp_path / "run" / "model").mkdir()
+    with pytest.raises(InvalidConfig, match="is not the config of a run"):
+        restart(tmp_path / "run")
+    restart(tmp_path)  # holds no run, so that there is nothing to forget
+    assert (tmp_path / "run" / "model").exists()
 
 
 def test_numbers_that_are_none_end_the_run_at_once(base: Path, room: Path, tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def watch(
         gate=GateConfig(name=gate, threshold=threshold, response_rate=response_rate, keep_captions=keep_captions),
         retention=RetentionConfig(name=retention, kv_tokens=kv_tokens, seed=seed),
         sampling=SamplingConfig(
-            max_new_tokens=SamplingConfig().max_new_tokens if max_new_tokens is None else max_new_tokens,
+            max_new_tokens=max_new_tokens,
             repetition_penalty=repetition_penalty,
             temperature=temperature,
             top_p=top_p,
@@ -233,8 +233,6 @@ def watch(
     own = load_config(directory)
     if fps is None and own.fps is not None:
         media = replace(media, fps=own.fps)
-    if max_new_tokens is None and own.max_new_tokens is not None:
-        stream = replace(stream, sampling=replace(stream.sampling, max_new_tokens=own.max_new_tokens))
     check_request(directory, stream)
     with _opened(output) as file:
         with _loading() as on_progress:

@@ -139,8 +139,8 @@ class RetentionConfig:
 class SamplingConfig:
     """How caption tokens are chosen."""
 
-    max_new_tokens: int = 256
-    """Longest caption, in tokens."""
+    max_new_tokens: int | None = None
+    """Longest caption, in tokens; None takes the checkpoint's own, or 256."""
     repetition_penalty: float = 1.05
     """Above 1 makes tokens that the caption already has less likely; 1 is off."""
     temperature: float = 0.0
@@ -151,7 +151,8 @@ class SamplingConfig:
     """Seed of the sampling, one generator per stream."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.max_new_tokens <= 8192, "max_new_tokens", self.max_new_tokens, "give 1 to 8192")
+        if self.max_new_tokens is not None:
+            _check(1 <= self.max_new_tokens <= 8192, "max_new_tokens", self.max_new_tokens, "give 1 to 8192")
         _check(
             math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0,
             "repetition_penalty",

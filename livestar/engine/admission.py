@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from livestar.config import GateConfig, GateName, RetentionConfig, RetentionName, StreamConfig
+from livestar.config import GateConfig, GateName, RetentionConfig, RetentionName, SamplingConfig, StreamConfig
 from livestar.errors import InvalidCheckpoint, InvalidConfig
 from livestar.gate.layout import make_layout
 from livestar.gate.threshold import make_threshold
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 DEFAULT_GATE: GateName = "compat"
 """The gate that the published weights were shown with."""
 
+DEFAULT_MAX_NEW_TOKENS = 256
+"""Longest caption where neither the config nor the checkpoint says; the longest of the public sample has 227 tokens."""
+
 DEFAULT_KV_TOKENS = 8192
 """Context budget where none is given: the published 8 K."""
 
@@ -41,6 +44,8 @@ class StreamPlan(NamedTuple):
     layout: GateLayout
     threshold: Threshold
     retention: Retention
+    sampling: SamplingConfig
+    """With the longest caption settled."""
     opening: Rows
     budget: int
     """Most tokens that the context holds when a frame begins; the frame may add itself and the caption that it closes."""
@@ -52,10 +57,12 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     """Settles a stream.  Raises `InvalidConfig` where its prompt, budget and the model's longest context do not go together."""
     gate = resolve_gate(config.gate, model.watch)
     retention = resolve_retention(config.retention, model.watch)
+    longest = config.sampling.max_new_tokens or model.max_new_tokens or DEFAULT_MAX_NEW_TOKENS
+    sampling = replace(config.sampling, max_new_tokens=longest)
     prompt = make_prompt(model, tokenizer)
     layout = make_layout(gate.name or DEFAULT_GATE, prompt, gate.keep_captions)
     opening = prompt.opening(config.prompt)
-    headroom = longest_fork(prompt, layout, config.sampling.max_new_tokens)
+    headroom = longest_fork(prompt, layout, longest)
     room = model.language.max_position_embeddings - headroom
     line = prompt.frame_line(10**6, 0)
     per_frame = len(layout.frame(line, is_first=False))
@@ -64,21 +71,23 @@ def plan_stream(model: ModelConfig, tokenizer: Tokenizer, config: StreamConfig) 
     positions = model.language.max_position_embeddings
     if room < least:
         raise InvalidConfig(
-            f"max_new_tokens is {config.sampling.max_new_tokens}; of {positions} positions that leaves {max(room, 0)} "
+            f"max_new_tokens is {longest}; of {positions} positions that leaves {max(room, 0)} "
             f"for the context, which needs {least}: lower --max-new-tokens or shorten --prompt"
         )
     budget = min(DEFAULT_KV_TOKENS, room) if retention.kv_tokens is None else retention.kv_tokens
     if budget > room:
         raise InvalidConfig(
             f"kv_tokens is {budget}, but the model's {positions} positions leave {room} beside captions of "
-            f"{config.sampling.max_new_tokens} tokens; lower --kv-tokens or --max-new-tokens"
+            f"{longest} tokens; lower --kv-tokens or --max-new-tokens"
         )
     if budget < least:
         raise InvalidConfig(
             f"kv_tokens is {budget}; the prompt takes {len(opening)} tokens and {num_frames} frames of {per_frame} must fit "
             f"beside it: give at least {least}, or shorten --prompt"
         )
-    return StreamPlan(prompt, layout, make_threshold(gate), make_retention(retention), opening, budget, budget + headroom)
+    return StreamPlan(
+        prompt, layout, make_threshold(gate), make_retention(retention), sampling, opening, budget, budget + headroom
+    )
 
 
 def make_prompt(model: ModelConfig, tokenizer: Tokenizer) -> Prompt:

@@ -110,7 +110,7 @@ class Engine:
             layout=plan.layout,
             threshold=plan.threshold if threshold is None else threshold,
             retention=plan.retention,
-            sampler=CaptionSampler(config.sampling, self.model.device),
+            sampler=CaptionSampler(plan.sampling, self.model.device),
             context=context,
             budget=plan.budget,
         )
@@ -234,7 +234,7 @@ class Engine:
         if result.token == DAMAGED:
             return [self._end(stream, _damaged())]
         work.generated.append(result.token)
-        if result.token == stream.prompt.stop_id or len(work.generated) == stream.sampler.config.max_new_tokens:
+        if result.token == stream.prompt.stop_id or len(work.generated) == stream.sampler.max_new_tokens:
             self._num_captions += 1
             return self._advance(stream, work.generated)
         try:

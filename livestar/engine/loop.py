@@ -134,9 +134,7 @@ class EngineLoop:
         """Opens a stream that is fed by `feed` until that is finished; `threshold` takes the place of the config's."""
         return self.submit(lambda: self.admit(stream_id, config, feed, threshold=threshold))
 
-    def admit(
-        self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed, *, threshold: Threshold | None = None
-    ) -> None:
+    def admit(self, stream_id: StreamId, config: StreamConfig, feed: FrameFeed, *, threshold: Threshold | None = None) -> None:
         """As `open`, at once.  For streams that are there from the beginning: only before `start`."""
         self._engine.open(stream_id, config, threshold=threshold)
         self._feeds[stream_id] = feed

@@ -18,10 +18,13 @@ class CaptionSampler:
     """Chooses the tokens of one stream's captions; knows what the current caption already holds."""
 
     def __init__(self, config: SamplingConfig, device: torch.device) -> None:
+        """The config's longest caption must be settled (see `plan_stream`)."""
+        assert config.max_new_tokens is not None
         self.config = config
+        self.max_new_tokens = config.max_new_tokens
         self.generator = torch.Generator(device)
         self.generator.manual_seed(config.seed)
-        self.generated = torch.zeros(config.max_new_tokens, dtype=torch.int64, device=device)
+        self.generated = torch.zeros(self.max_new_tokens, dtype=torch.int64, device=device)
         self.num_generated = 0
 
     def start(self) -> None:

@@ -77,7 +77,14 @@ def evaluate(
         bool,
         typer.Option("--write", help="Write the calibrated threshold into the model's config.", rich_help_panel="When to speak"),
     ] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest caption, in tokens.", rich_help_panel="What to say")] = 256,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Longest caption, in tokens. Default: the model's own, or 256.",
+            show_default=False,
+            rich_help_panel="What to say",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Task for the model. Default: the model's own.", rich_help_panel="What to say")
     ] = None,

@@ -29,8 +29,8 @@ TASK = "Say what happens when it happens.\n"
 FPS = 2.0
 """Frames per second that the model is trained at."""
 MAX_NEW_TOKENS = 32
-KV_TOKENS = 960
-"""Context budget: about forty frames, little more than the sequences of training."""
+KV_TOKENS = 600
+"""Context budget: about as many frames as the sequences of training."""
 
 TRUNK_LAYERS = {
     "_expand_conv": ("expand", "_bn0"),

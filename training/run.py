@@ -29,6 +29,9 @@ from training.stop import StopRequest
 from training.world import World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from livestar.annotations.types import AnnotatedVideo
     from livestar.evaluation.calibration import Objective
     from training.config import TrainConfig
     from training.log import Reporter
@@ -149,7 +152,8 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
     workers = share_cores(checkpoint.model, os.cpu_count() or 1)
     try:
         objective: Objective = "f1" if config.run.calibrate == "f1" else "rate"
-        found = calibrate(checkpoint, shown, objective=objective, num_workers=workers)
+        rate = annotated_rate((*footage.train, *footage.holdout), fps)
+        found = calibrate(checkpoint, shown, response_rate=rate, objective=objective, num_workers=workers)
         write_threshold(directory, found.threshold)
     except LiveStarError as error:
         reporter.say(f"the threshold was not set: {error}")
@@ -157,6 +161,19 @@ def set_threshold(directory: Path, config: TrainConfig, footage: Footage, report
     reporter.say(
         f"threshold {found.threshold:.4f} is set on held-out footage: it responds to {found.response_rate:.1%} of frames"
     )
+
+
+def annotated_rate(videos: Sequence[AnnotatedVideo], fps: float) -> float:
+    """Events that begin while watching, per frame.  The footage held out may be too short to tell, so all of it is counted."""
+    num_events = sum(event.begin_s > video.begin_s for video in videos for event in video.events)
+    seconds = sum(end_of(video) - video.begin_s for video in videos)
+    return min(0.99, num_events / max(1.0, seconds * fps))
+
+
+def end_of(video: AnnotatedVideo) -> float:
+    """Where an annotated video ends, in seconds, as far as its annotation says."""
+    ends = (video.end_s, video.duration_s, max((event.end_s for event in video.events), default=0.0))
+    return next(end for end in ends if end is not None)
 
 
 def claim(folder: Path, config: TrainConfig) -> None:

@@ -241,6 +241,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("run.output", "", "name a folder"),
     ("run.evaluate_every", -1, "give 0 or more"),
     ("run.checkpoint_every", 0, "give at least 1"),
+    ("run.keep_checkpoints", 0, "give at least 1"),
     ("run.patience", -1, "give 0 or more"),
     ("run.calibrate_videos", 0, "give at least 1"),
     *[("run.workers", value, "give 1 to 4096") for value in (0, 4097)],

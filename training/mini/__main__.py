@@ -44,13 +44,14 @@ def scripted(
     count: Annotated[int, typer.Option(min=1, help="How many streams.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Number of the first stream; streams of other numbers differ.")] = 0,
     calm: Annotated[float, typer.Option(min=1, max=10, help="How many times longer everything lasts.")] = 1.0,
+    plain: Annotated[bool, typer.Option("--plain", help="Only what can be told at a glance.")] = False,
     processes: Annotated[int, typer.Option(min=1, max=2)] = 2,
 ) -> None:
     """Draw scripted streams as folders of pictures with an events.jsonl."""
     chosen = next((known for known in catalogue.SPLITS if known == split), None)
     if chosen is None:
         raise InvalidRequest(f"--split {split}: choose one of {', '.join(catalogue.SPLITS)}")
-    order = Order(assets=assets, folder=to, split=chosen, first=seed, count=count, known=catalogue.load(), calm=calm)
+    order = Order(assets=assets, folder=to, split=chosen, first=seed, count=count, known=catalogue.load(), calm=calm, plain=plain)
     with Progress(console=console) as progress:
         task = progress.add_task("Drawing", total=count)
         write_streams(order, processes=processes, tick=lambda: progress.advance(task))
@@ -85,7 +86,7 @@ def rebuild(to: To) -> None:
     fetch(to / "assets")
     for streams in recipe.STREAMS:
         console.print(streams.name)
-        scripted(to / "assets", to / streams.name, streams.split, streams.count, streams.first, streams.calm)
+        scripted(to / "assets", to / streams.name, streams.split, streams.count, streams.first, streams.calm, streams.plain)
     real(to / "assets", to / "real")
     init(to, to / "untrained")
     install(recipe.train(to))

@@ -33,6 +33,7 @@ class Streams:
     count: int
     first: int
     calm: float = 1.0
+    plain: bool = False
 
 
 STREAMS = (
@@ -42,13 +43,16 @@ STREAMS = (
     Streams(name="scripted-calm-val", split="train", count=40, first=400_000, calm=CALM),
     Streams(name="scripted-heldout", split="heldout", count=60, first=0),
     Streams(name="scripted-calm-heldout", split="heldout", count=60, first=300_000, calm=CALM),
+    Streams(name="plain-train", split="train", count=320, first=500_000, calm=1.3, plain=True),
+    Streams(name="plain-val", split="train", count=40, first=600_000, calm=CALM, plain=True),
+    Streams(name="plain-heldout", split="heldout", count=60, first=600_000, calm=CALM, plain=True),
     Streams(name="scripted-unseen", split="unseen", count=30, first=0),
 )
 LEARNT = ("scripted-train/events.jsonl", "scripted-calm/events.jsonl", "real/real-train.jsonl")
 """What the vocabulary and the weights are learnt from."""
 TARGET = Path("livestar/assets/livestar-mini")
-CONFIGS = ("mini-look", "mini")
-"""The trainings, in order: to name what a few frames show, then to follow a stream."""
+CONFIGS = ("mini-look", "mini-follow", "mini")
+"""The trainings, in order: to name what a few frames show, to follow a stream, and to tell what is plain."""
 
 
 def init(data: Path, target: Path) -> None:

@@ -47,6 +47,8 @@ class Order:
     known: Catalogue
     calm: float = 1.0
     """How many times longer everything lasts."""
+    plain: bool = False
+    """Only what can be told at a glance."""
 
 
 def write_streams(order: Order, *, processes: int, tick: Callable[[], object]) -> None:
@@ -78,7 +80,7 @@ def _start(order: Order) -> None:
 
 def _write_one(number: int) -> str:
     renderer, order = _work
-    script = write(seed_of(number, order.split), order.split, order.known, calm=order.calm)
+    script = write(seed_of(number, order.split), order.split, order.known, calm=order.calm, plain=order.plain)
     name = f"{order.split}-{number:05d}"
     target = order.folder / name
     if not target.is_dir():

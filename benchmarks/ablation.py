@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from training.config import TrainConfig
 
 EVENTS = "events.jsonl"
-RECIPE = "mini"
+RECIPE = "mini-follow"
 """Training follows livestar-mini's own config in all but masks, length and held-out streams."""
 MIN_CONTEXT_FRAMES = 8
 """Frames that a stream's context has room for, however short the windows of training are."""

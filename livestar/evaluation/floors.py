@@ -20,6 +20,8 @@ INTERVALS_S = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 45, 60)
 """Intervals of the fixed metronomes, in seconds."""
 NUM_HALVINGS = 24
 """Steps of the search for an interval; the last is some microseconds."""
+GOLDEN_RATIO = 0.6180339887498949
+"""Its multiples, less their whole parts, lie evenly spread."""
 NUM_DRAWS = 20
 """Random floors are means over so many draws."""
 
@@ -54,20 +56,55 @@ def frames_every(frame_times_s: Sequence[float], interval_s: float) -> list[floa
 
 
 def matched_interval_s(runs: Sequence[VideoRun], rate: float) -> float | None:
-    """The metronome's interval, in seconds, at which it speaks on `rate` of the frames; None for a rate of 0.
+    """The metronome's interval, in seconds, at which the number of responses comes nearest to `rate` of the frames; None for a
+    rate of 0.
 
-    The shortest one, by bisection, that does not speak oftener: the ends of many short videos make it no plain quotient.
+    By bisection: the ends of many short videos make it no plain quotient.
     """
-    wanted = round(rate * sum(len(run.later_frames()) for run in runs))
+    wanted = _num_wanted(runs, rate)
     if wanted <= 0:
         return None
+    short_s, long_s = _intervals_around(runs, wanted)
+    return short_s if _num_spoken(runs, short_s) - wanted < wanted - _num_spoken(runs, long_s) else long_s
+
+
+def matched(runs: Sequence[VideoRun], rate: float) -> list[VideoRun]:
+    """The metronome that speaks as often as `rate` says, on first frames only for a rate of 0.
+
+    Videos of like lengths lose a beat at the same interval, and together leap over the number that is wanted.  So as many of
+    them as are needed, spread evenly, keep the beat that the shorter of two intervals some microseconds apart gives them.
+    """
+    wanted = _num_wanted(runs, rate)
+    if wanted <= 0:
+        return every(runs, float("inf"))
+    short_s, long_s = _intervals_around(runs, wanted)
+    times = [frames_every(run.frame_times_s, long_s) for run in runs]
+    missing = wanted - _num_spoken(runs, long_s)
+    for i in sorted(range(len(runs)), key=lambda i: i * GOLDEN_RATIO % 1):
+        more = frames_every(runs[i].frame_times_s, short_s)
+        if 0 < len(more) - len(times[i]) <= missing:
+            missing -= len(more) - len(times[i])
+            times[i] = more
+    return [_speak(run, chosen) for run, chosen in zip(runs, times, strict=True)]
+
+
+def _num_wanted(runs: Sequence[VideoRun], rate: float) -> int:
+    return round(rate * sum(len(run.later_frames()) for run in runs))
+
+
+def _num_spoken(runs: Sequence[VideoRun], interval_s: float) -> int:
+    """Responses of a metronome, first frames left out."""
+    return sum(len(frames_every(run.frame_times_s, interval_s)) - 1 for run in runs if run.frame_times_s)
+
+
+def _intervals_around(runs: Sequence[VideoRun], wanted: int) -> tuple[float, float]:
+    """Two intervals next to each other: one that speaks oftener than wanted, one that does not."""
     low = min(run.frame_interval_s for run in runs) / 2
     high = max(run.end_s - run.begin_s for run in runs) + 1
     for _ in range(NUM_HALVINGS):
         middle = (low + high) / 2
-        num_spoken = sum(len(frames_every(run.frame_times_s, middle)) - 1 for run in runs if run.frame_times_s)
-        low, high = (middle, high) if num_spoken > wanted else (low, middle)
-    return high
+        low, high = (middle, high) if _num_spoken(runs, middle) > wanted else (low, middle)
+    return low, high
 
 
 def _speak(run: VideoRun, times_s: Sequence[float]) -> VideoRun:

@@ -84,9 +84,8 @@ def evaluate_model(
 def matched_schedules(runs: Sequence[VideoRun], seed: int) -> dict[str, AtFrames]:
     """The same captioner at the runs' own rate: at an even interval, and on random frames."""
     rate = response_rate(runs)
-    interval_s = floors.matched_interval_s(runs, rate)
     spoken = {
-        "captioner_interval": floors.every(runs, interval_s or float("inf")),
+        "captioner_interval": floors.matched(runs, rate),
         "captioner_random": floors.at_random(runs, rate, seed),
     }
     return {name: AtFrames({run.name: _frame_numbers(run) for run in chosen}) for name, chosen in spoken.items()}

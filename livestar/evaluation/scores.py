@@ -66,12 +66,13 @@ def counts(runs: Sequence[VideoRun]) -> dict[str, int]:
 def floor_scores(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:
     """The content-free floors: silence, a metronome and random frames at the runs' own response rate, fixed metronomes.
 
-    `best_metronome` is the fixed or matched metronome of the highest F1 at +-1 s, picked with the truth at hand;
+    `best_metronome` is the fixed or matched metronome of the highest F1 at +-1 s, `best_metronome_2s` that of the highest at
+    +-2 s, both picked with the truth at hand;
     `best_at_rate` is for each F1 the better of the two floors at the runs' own rate.
     """
     rate = response_rate(runs)
-    fixed = [_metronome(runs, float(interval_s)) for interval_s in floors.INTERVALS_S]
-    matched = _metronome(runs, floors.matched_interval_s(runs, rate))
+    fixed = [_with_interval(float(interval_s), floors.every(runs, float(interval_s))) for interval_s in floors.INTERVALS_S]
+    matched = _with_interval(floors.matched_interval_s(runs, rate), floors.matched(runs, rate))
     draws = [timing_scores(floors.at_random(runs, rate, seed + i)) for i in range(floors.NUM_DRAWS)]
     drawn = {key: fmean(draw[key] for draw in draws) for key in draws[0]}
     return {
@@ -79,15 +80,15 @@ def floor_scores(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:
         "metronome": matched,
         "random": {"num_draws": floors.NUM_DRAWS, **drawn},
         "best_metronome": max([*fixed, matched], key=lambda scores: scores["boundary_f1_1s"] or 0.0),
+        "best_metronome_2s": max([*fixed, matched], key=lambda scores: scores["boundary_f1_2s"] or 0.0),
         "best_at_rate": {key: max(matched[key] or 0.0, drawn[key]) for key in F1_KEYS},
         "every": fixed,
     }
 
 
-def _metronome(runs: Sequence[VideoRun], interval_s: float | None) -> dict[str, float | None]:
-    """Scores of speaking every so many seconds; None speaks on first frames only."""
-    scores = timing_scores(floors.every(runs, float("inf") if interval_s is None else interval_s))
-    return {"interval_s": interval_s, **scores}
+def _with_interval(interval_s: float | None, spoken: Sequence[VideoRun]) -> dict[str, float | None]:
+    """A metronome's scores; an interval of None spoke on first frames only."""
+    return {"interval_s": interval_s, **timing_scores(spoken)}
 
 
 def score_runs(runs: Sequence[VideoRun], seed: int = 0) -> dict[str, object]:

@@ -7,6 +7,7 @@ import pytest
 from livestar.evaluation import floors
 from livestar.evaluation.runs import response_rate, truth_rate
 from livestar.evaluation.scores import floor_scores, score_runs, timing_scores
+from livestar.evaluation.table import floor_score
 from tests.unit.evaluation.making import event, run
 
 pytestmark = pytest.mark.unit
@@ -48,6 +49,24 @@ def test_the_matched_metronome_speaks_as_often_as_the_runs() -> None:
     assert floors.matched_interval_s(RUNS, 0.0) is None
 
 
+def test_the_matched_metronome_speaks_as_often_where_videos_of_one_length_lose_a_beat_together() -> None:
+    alike = [run([event(0, 60)], [0.0, *range(4, 4 + 5 * (i % 3), 5)], num_frames=60, name=str(i)) for i in range(10)]
+    rate = response_rate(alike)
+    interval_s = floors.matched_interval_s(alike, rate)
+    assert interval_s is not None
+    assert response_rate(floors.every(alike, interval_s)) != rate
+    assert response_rate(floors.matched(alike, rate)) == rate
+    assert spoken(floors.matched(RUNS, 0.0)) == [[0.0], [0.0]]
+
+
+def test_the_matched_interval_is_the_one_nearest_to_the_rate() -> None:
+    alike = [run([event(0, 60)], [0.0, 9.0, 19.0], num_frames=60, name=str(i)) for i in range(9)]
+    alike.append(run([event(0, 60)], [0.0, 9.0], num_frames=60, name="last"))  # 19 of 20 beats
+    interval_s = floors.matched_interval_s(alike, response_rate(alike))
+    assert interval_s is not None
+    assert response_rate(floors.every(alike, interval_s)) == 20 / 590
+
+
 def test_random_frames_are_as_many_as_the_rate_says_and_the_same_for_a_seed() -> None:
     first, again, other = (floors.at_random(RUNS, 0.25, seed) for seed in (1, 1, 2))
     assert spoken(first) == spoken(again) != spoken(other)
@@ -59,7 +78,7 @@ def test_every_metric_of_when_has_its_floors() -> None:
     scores = score_runs(RUNS)
     found = floor_scores(RUNS)
     assert scores["floors"] == found
-    assert set(found) == {"silent", "metronome", "random", "best_metronome", "best_at_rate", "every"}
+    assert set(found) == {"silent", "metronome", "random", "best_metronome", "best_metronome_2s", "best_at_rate", "every"}
     for name in ("silent", "metronome", "random", "best_metronome"):
         floor = found[name]
         assert isinstance(floor, dict)
@@ -73,6 +92,9 @@ def test_the_best_floors_are_the_best() -> None:
     best = found["best_metronome"]
     assert isinstance(best, dict)
     assert best["boundary_f1_1s"] == max(found["metronome"]["boundary_f1_1s"], *(one["boundary_f1_1s"] for one in fixed))  # type: ignore[index]
+    wide = max(found["metronome"]["boundary_f1_2s"], *(one["boundary_f1_2s"] for one in fixed))  # type: ignore[index]
+    assert found["best_metronome_2s"]["boundary_f1_2s"] == wide  # type: ignore[index]
+    assert floor_score(found, "best_metronome", "boundary_f1_2s") == wide  # type: ignore[arg-type]
     at_rate = found["best_at_rate"]
     assert at_rate["boundary_f1_2s"] == max(found[name]["boundary_f1_2s"] for name in ("metronome", "random"))  # type: ignore[index]
 

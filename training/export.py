@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from livestar.engine.admission import DEFAULT_GATE
 from livestar.errors import InvalidConfig, LiveStarError
+from livestar.gate.layout import LeafLayout, ScamLayout
 from livestar.model.adapter import ADAPTER_CONFIG, base_directory, beside_or_base
 from livestar.model.mini import MINI_NAME, mini_directory
 from livestar.model.tokenizer import TOKENIZER_FILES
@@ -21,6 +23,7 @@ from training.lora import save_adapter
 from training.sequence import GATE_OF_LAYOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from livestar.model.livestar import LiveStarModel
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"
 """Folder beside a merged model that keeps the adapter itself."""
+KEEPS_BY_DEFAULT = {"scam": ScamLayout.keeps_captions_by_default, "leaf": LeafLayout.keeps_captions_by_default}
+"""Whether a gate keeps captions where a model's config does not say."""
 
 
 def export(model: LiveStarModel, config: TrainConfig, base: Path, target: Path) -> None:
@@ -76,15 +81,24 @@ def write_adapter(model: LiveStarModel, config: TrainConfig, base: Path, target:
 
 
 def with_watching(model: LiveStarModel, config: TrainConfig) -> None:
-    """Writes into the model's config how to watch with it: the gate that it was trained for.
+    """Writes into the model's config how to watch with it: the gate that it was trained for."""
+    watch = watching(model.config.watch, config)
+    model.config = replace(model.config, watch=watch, raw={**model.config.raw, "livestar": watch})
 
-    A threshold that was set for another gate, or before the weights changed, is taken out.
+
+def watching(before: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """How to watch with what was trained, from how its base is watched with.
+
+    The base's threshold stays where it was set for this gate, and is taken out where another one is trained.
     """
-    watch = {key: value for key, value in model.config.watch.items() if key not in ("threshold", "note")}
-    watch |= {"gate": GATE_OF_LAYOUT[config.scam.layout], "keep_captions": config.scam.visibility != "leaf"}
+    gate, keep_captions = GATE_OF_LAYOUT[config.scam.layout], config.scam.visibility != "leaf"
+    kept = before.get("keep_captions")
+    is_same = (before.get("gate") or DEFAULT_GATE) == gate and (KEEPS_BY_DEFAULT[gate] if kept is None else kept) == keep_captions
+    watch = {key: value for key, value in before.items() if key != "note" and (is_same or key != "threshold")}
+    watch |= {"gate": gate, "keep_captions": keep_captions}
     if config.data.fps is not None:
         watch["fps"] = config.data.fps
-    model.config = replace(model.config, watch=watch, raw={**model.config.raw, "livestar": watch})
+    return watch
 
 
 def publish(partial: Path, target: Path) -> None:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from livestar.errors import InvalidConfig, LiveStarError
 from livestar.evaluation.calibration import calibrate, write_threshold
 from livestar.evaluation.footage import Footage as HeldOut
+from livestar.gate.threshold import DEFAULT_THRESHOLD
+from livestar.model.config import load_config as load_model_config
 from livestar.model.mini import model_directory
 from livestar.session import load_checkpoint as load_model_directory
 from livestar.session import share_cores
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from livestar.annotations.types import AnnotatedVideo
     from livestar.evaluation.calibration import Objective
+    from livestar.session import Checkpoint
     from training.config import TrainConfig
     from training.log import Reporter
     from training.loop import Outcome
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
 CONFIG, CHECKPOINTS, MODEL = "config.json", "checkpoints", "model"
 MAY_CHANGE = {"run", "data.cache"}
 """Settings in which a run that goes on may differ from the one that was killed."""
+MIN_FRAMES, MIN_BOUNDARIES = 60, 10
+"""Held-out footage of less is too little to set a threshold on by itself."""
+MIN_THRESHOLD = 1.0
+"""Least threshold that a run sets: below, a caption that fits better than before would be answered."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -118,7 +125,11 @@ def finish(config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
     export(model, config, base, partial)
     del model
     reporter.say(f"step {step_of(best)} is the finished model")
-    if config.run.calibrate != "none" and footage.holdout:
+    if config.run.calibrate == "none":
+        tell_threshold(partial, "run.calibrate is none", reporter)
+    elif not footage.holdout:
+        tell_threshold(partial, "nothing was held out to set it on", reporter)
+    else:
         set_threshold(partial, config, footage, reporter)
     try:
         publish(partial, folder / MODEL)
@@ -143,31 +154,73 @@ def best_checkpoint(folder: Path) -> Path:
     raise CheckpointFailed(f"{folder} holds no checkpoint that can be read; start the run anew with --restart")
 
 
+def tell_threshold(directory: Path, why: str, reporter: Reporter) -> None:
+    """Says which threshold a model has that was not set on footage."""
+    own = load_model_config(directory).watch.get("threshold")
+    threshold, source = (DEFAULT_THRESHOLD, "the default") if own is None else (own, "kept from the base")
+    reporter.say(f"threshold {threshold:g} is {source}: {why}")
+
+
 def set_threshold(directory: Path, config: TrainConfig, footage: Footage, reporter: Reporter) -> None:
-    """Finds the threshold on the held-out footage and writes it into the model's config."""
+    """Finds the threshold on the held-out footage and writes it into the model's config; never one below `MIN_THRESHOLD`.
+
+    Where too little is held out to tell, the training footage is watched too, within `run.calibrate_videos`.
+    """
     checkpoint = load_model_directory(directory)
     fps = frames_per_second(config.data, checkpoint.model)
-    every = -(-len(footage.holdout) // config.run.calibrate_videos)
-    shown = HeldOut(footage.holdout[::every], fps=fps, image_size=checkpoint.model.config.vision.image_size)
+    most = config.run.calibrate_videos
+    videos = spread(footage.holdout, most)
+    num_frames, num_boundaries = extent(videos, fps)
+    behind = ""
+    if num_frames < MIN_FRAMES or num_boundaries < MIN_BOUNDARIES:
+        more = spread(tuple(dict.fromkeys(footage.train)), most - len(videos))  # data.repeats names some twice
+        videos += more
+        if more:
+            behind = (
+                f", training footage included, since what is held out has {num_frames:.0f} frames and {num_boundaries} "
+                f"boundaries (fewer than {MIN_FRAMES} or {MIN_BOUNDARIES})"
+            )
+    shown = watched_footage(checkpoint, videos, fps)
     workers = share_cores(checkpoint.model, os.cpu_count() or 1)
     try:
         objective: Objective = "f1" if config.run.calibrate == "f1" else "rate"
         rate = annotated_rate((*footage.train, *footage.holdout), fps)
         found = calibrate(checkpoint, shown, response_rate=rate, objective=objective, num_workers=workers)
-        write_threshold(directory, found.threshold)
+        threshold = max(MIN_THRESHOLD, found.threshold)
+        write_threshold(directory, threshold)
     except LiveStarError as error:
         reporter.say(f"the threshold was not set: {error}")
+        tell_threshold(directory, "none was set", reporter)
         return
+    if threshold > found.threshold:
+        behind += (
+            f"; this with {found.threshold:.4f}, but one below {MIN_THRESHOLD:g} answers captions that fit better than before"
+        )
     reporter.say(
-        f"threshold {found.threshold:.4f} is set on held-out footage: it responds to {found.response_rate:.1%} of frames"
+        f"threshold {threshold:.4f} is set on held-out footage: it responds to {found.response_rate:.1%} of frames{behind}"
     )
+
+
+def watched_footage(checkpoint: Checkpoint, videos: Sequence[AnnotatedVideo], fps: float) -> HeldOut:
+    """The videos as the model sees them."""
+    return HeldOut(videos, fps=fps, image_size=checkpoint.model.config.vision.image_size)
+
+
+def spread(videos: Sequence[AnnotatedVideo], most: int) -> tuple[AnnotatedVideo, ...]:
+    """At most so many of the videos, evenly spread."""
+    return tuple(videos[:: -(-len(videos) // most)]) if videos and most > 0 else ()
+
+
+def extent(videos: Sequence[AnnotatedVideo], fps: float) -> tuple[float, int]:
+    """Frames of the videos together, and events that begin while watching."""
+    seconds = sum(end_of(video) - video.begin_s for video in videos)
+    return seconds * fps, sum(event.begin_s > video.begin_s for video in videos for event in video.events)
 
 
 def annotated_rate(videos: Sequence[AnnotatedVideo], fps: float) -> float:
     """Events that begin while watching, per frame.  The footage held out may be too short to tell, so all of it is counted."""
-    num_events = sum(event.begin_s > video.begin_s for video in videos for event in video.events)
-    seconds = sum(end_of(video) - video.begin_s for video in videos)
-    return min(0.99, num_events / max(1.0, seconds * fps))
+    num_frames, num_events = extent(videos, fps)
+    return min(0.99, num_events / max(1.0, num_frames))
 
 
 def end_of(video: AnnotatedVideo) -> float:

@@ -23,6 +23,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from livestar.errors import InvalidConfig, LiveStarError
 from livestar.session import resolve_device
 from training.config import TrainConfig, parse_config
+from training.lock import locked
 from training.log import Silent
 from training.prepare import look
 from training.relay import FromFile, ToFile
@@ -60,17 +61,22 @@ def train_on_ray(config: TrainConfig, *, address: str, reporter: Reporter, start
     """
     config = absolute(config)
     folder = Path(config.run.output)
-    claim(folder, config)
-    if is_finished(folder):
-        reporter.say(f"the run in {folder} is finished; start it anew with --restart, or choose another run.output")
-        return folder / MODEL
+    with locked(folder):
+        claim(folder, config)
+        if is_finished(folder):
+            reporter.say(f"the run in {folder} is finished; start it anew with --restart, or choose another run.output")
+            return folder / MODEL
+        _train_in(config, address, reporter, started)
+    return folder / MODEL
+
+
+def _train_in(config: TrainConfig, address: str, reporter: Reporter, started: float | None) -> None:
     with cluster(address):
         _check_room(config)
         _hush_ray_data()
         look(config, reporter, resolve_device("auto"))  # before the workers take the CPUs that decoding needs
         elapsed_s = 0.0 if started is None else time.monotonic() - started
         _run(config, reporter, began=time.time() - elapsed_s)
-    return folder / MODEL
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from livestar.session import share_cores
 from training.checkpoint import PARTIAL, CheckpointFailed, check_checkpoint, list_checkpoints, load_checkpoint, step_of
 from training.config import parse_config
 from training.export import ADAPTER, export, publish, stored_dtype
+from training.lock import locked
 from training.log import CURVES, METRICS
 from training.loop import Trainer
 from training.parallel import distribute
@@ -65,9 +66,15 @@ def train(
     """Trains, and writes the best model to `<run.output>/model`; returns that folder.
 
     A run that was killed goes on from its newest checkpoint; one that is finished is left alone.  Raises `InvalidConfig` where
-    the folder holds a run of other settings, `Stopped` where `stop` (None: signals) said so, and the errors of its parts.
+    the folder holds a run of other settings or another training, `Stopped` where `stop` (None: signals) said so, and
+    the errors of its parts.
     """
-    started = time.monotonic() if started is None else started
+    # On Ray the command holds the folder, for its workers come and go.
+    with locked(Path(config.run.output)) if world.is_first and not world.is_on_ray else contextlib.nullcontext():
+        return _train(config, world, reporter, time.monotonic() if started is None else started, stop or StopRequest())
+
+
+def _train(config: TrainConfig, world: World, reporter: Reporter, started: float, stop: StopRequest) -> Path:
     folder = Path(config.run.output)
     if world.is_first:
         claim(folder, config)
@@ -75,7 +82,7 @@ def train(
         reporter.say(f"the run in {folder} is finished; start it anew with --restart, or choose another run.output")
         return folder / MODEL
     footage = read_footage(config.data)
-    outcome = run_steps(config, footage, world, reporter, started, stop or StopRequest())
+    outcome = run_steps(config, footage, world, reporter, started, stop)
     if outcome.ending == "asked":
         raise Stopped(f"stopped behind step {outcome.progress.step}; give the same command again to go on")
     if outcome.ending == "early":
@@ -294,12 +301,13 @@ def is_finished(folder: Path) -> bool:
 def restart(folder: Path) -> None:
     """Forgets a run: removes its model, checkpoints and metrics, and nothing else; its config at last.
 
-    Raises `InvalidConfig` for a folder that holds something else.
+    Raises `InvalidConfig` for a folder that holds something else, and where a training goes on in it.
     """
     if not (folder / CONFIG).exists():
         return
-    _noted(folder / CONFIG)
-    for name in (MODEL, MODEL + PARTIAL, ADAPTER, CHECKPOINTS, CURVES, "ray"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in (METRICS, CONFIG):
-        (folder / name).unlink(missing_ok=True)
+    with locked(folder):
+        _noted(folder / CONFIG)
+        for name in (MODEL, MODEL + PARTIAL, ADAPTER, CHECKPOINTS, CURVES, "ray"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in (METRICS, CONFIG):
+            (folder / name).unlink(missing_ok=True)

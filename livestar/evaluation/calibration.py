@@ -45,7 +45,8 @@ F1_RATES = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Response rates that are tried for the best F1, as multiples of the truth's."""
 MIN_STEP, WIDE_STEP = 1.001, 1.2
 """Ratio of two thresholds that are worth telling apart, and how far above all others to look."""
-MIN_THRESHOLD, MAX_THRESHOLD = 1e-6, 1e6
+MIN_THRESHOLD, MAX_THRESHOLD = 1.0, 1e6
+"""No threshold below 1 is tried or given: it would answer frames that the old caption fits better than before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +67,7 @@ class Trial:
     def middle(self) -> float:
         """The threshold farthest from changing any response of this trial."""
         if self.same_from > 0 and math.isfinite(self.same_to):
-            return math.sqrt(self.same_from * self.same_to)
+            return max(MIN_THRESHOLD, math.sqrt(self.same_from * self.same_to))
         return self.threshold
 
 
@@ -111,8 +112,9 @@ def calibrate(
 ) -> Calibration:
     """Searches the threshold for a response rate, counted without first frames; None is the truth's own rate.
 
-    With the objective `f1` rates around that one are tried and the best boundary F1 wins.  Raises `InvalidConfig` where no rate
-    can be aimed at, and the error of the first video that cannot be watched.
+    A rate that only a threshold below `MIN_THRESHOLD` would give ends in the nearest.  With the objective `f1` rates around that
+    one are tried and the best boundary F1 wins.  Raises `InvalidConfig` where no rate can be aimed at, and the error of the first
+    video that cannot be watched.
     """
 
     def run(threshold: float) -> tuple[VideoRun, ...]:
@@ -142,6 +144,7 @@ def search(
 ) -> Calibration:
     """As `calibrate`, over anything that gives the runs of a threshold."""
     trials: list[Trial] = []
+    start = max(start, MIN_THRESHOLD)
     first = run(start)
     wanted = truth_rate(first) if response_rate is None else response_rate
     if not 0 < wanted < 1:
@@ -189,8 +192,8 @@ def _next(trials: list[Trial], wanted: float) -> float | None:
     nearest = min(trials, key=lambda trial: abs(trial.response_rate - wanted))
     if nearest.ratios:
         place = min(len(nearest.ratios) - 1, max(0, round((1 - wanted) * len(nearest.ratios))))
-        guess = nearest.ratios[place]
-        if low < guess < high:
+        guess = max(nearest.ratios[place], MIN_THRESHOLD)
+        if low < guess < high or guess == low == MIN_THRESHOLD:
             return guess
     return math.sqrt(low * high)
 
@@ -233,6 +236,14 @@ def is_packaged(directory: Path) -> bool:
     return Path(str(resources.files("livestar"))).resolve() in directory.resolve().parents
 
 
+def check_gate(directory: Path, gate: str) -> None:
+    """Raises `InvalidConfig` where a gate is not the model's own, so that its threshold cannot be written."""
+    if gate != (load_config(directory).watch.get("gate") or DEFAULT_GATE):
+        raise InvalidConfig(
+            f"the threshold belongs to the gate {gate!r}, which is not the model's own; leave --gate or --write out"
+        )
+
+
 def write_threshold(directory: Path, threshold: float, gate: str | None = None) -> None:
     """Writes a threshold into the `livestar` section of a model's config.json.  All else stays, and the file is replaced whole or
     not at all.  An adapter without a config of its own gets one: its base's, with the threshold; the base is not touched.
@@ -244,10 +255,8 @@ def write_threshold(directory: Path, threshold: float, gate: str | None = None) 
     if not isinstance(own, dict):
         raise InvalidCheckpoint(f"{directory / 'config.json'}: livestar is {own!r}; expected an object")
     section = {**own, "threshold": round(threshold, 6)}
-    if gate is not None and gate != (own.get("gate") or DEFAULT_GATE):
-        raise InvalidConfig(
-            f"the threshold belongs to the gate {gate!r}, which is not the model's own; leave --gate or --write out"
-        )
+    if gate is not None:
+        check_gate(directory, gate)
     values["livestar"] = section
     path = directory / "config.json"
     temporary = directory / f".config.json.{os.getpid()}"

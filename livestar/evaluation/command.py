@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from livestar.annotations.duration import measure_duration
 from livestar.annotations.part import parse_part
 from livestar.annotations.read import read_annotations
 from livestar.engine.admission import DEFAULT_GATE, resolve_gate
 from livestar.errors import InvalidConfig, LiveStarError
 from livestar.evaluation.benchmarks.omnistar import read_omnistar
 from livestar.evaluation.benchmarks.run import answer_benchmark, make_benchmark_table, read_benchmark
-from livestar.evaluation.calibration import calibrate, is_packaged, write_threshold
+from livestar.evaluation.calibration import calibrate, check_gate, is_packaged, write_threshold
 from livestar.evaluation.console import note, out, print_json, progress, write_json
 from livestar.evaluation.footage import Footage, take_part
 from livestar.evaluation.model_evaluation import evaluate_model
 from livestar.evaluation.policies import Interval
 from livestar.gate.threshold import DEFAULT_THRESHOLD
+from livestar.model.config import load_config
 from livestar.model.mini import model_directory
 from livestar.session import check_request, load_checkpoint, share_cores
 from livestar.view import printable
@@ -125,12 +127,18 @@ def calibrate_videos(
     """Searches a threshold, prints it, and writes it into the model's config where that is asked for."""
     if write and is_packaged(request.directory):
         raise InvalidConfig("--write would change the packaged model; copy it and give the copy with --model")
+    gate = resolve_gate(request.stream.gate, load_config(request.directory).watch).name or DEFAULT_GATE
+    if write:
+        check_gate(request.directory, gate)
     videos = _cut(request, videos)
     opened = _open(request)
+    footage = _footage(request, opened, videos)
+    if response_rate is not None:
+        _check_rate(response_rate, footage)
     with progress() as on_stage:
         found = calibrate(
             opened.checkpoint,
-            _footage(request, opened, videos),
+            footage,
             response_rate=response_rate,
             objective=objective,
             stream=request.stream,
@@ -139,8 +147,7 @@ def calibrate_videos(
             on_frame=on_stage("calibrating"),
         )
     if write:
-        gate = resolve_gate(request.stream.gate, opened.checkpoint.model.config.watch).name
-        write_threshold(request.directory, found.threshold, gate or DEFAULT_GATE)
+        write_threshold(request.directory, found.threshold, gate)
     if as_json:
         print_json(
             {
@@ -201,10 +208,29 @@ def own_fps(checkpoint: Checkpoint) -> float:
 
 
 def _cut(request: ModelRequest, videos: list[AnnotatedVideo]) -> list[AnnotatedVideo]:
+    """The parts to watch.  Raises `InvalidConfig` where none of them has an event."""
     if request.part is None:
         return videos
     part = parse_part(request.part)
-    return [take_part(video, part) for video in videos]
+    cut = [take_part(video, part) for video in videos]
+    if not any(video.events for video in cut):
+        raise InvalidConfig(f"no event lies in the part {request.part} of any video; choose another --part, or leave it out")
+    return cut
+
+
+def _check_rate(rate: float, footage: Footage) -> None:
+    """Raises `InvalidConfig` for a rate that comes to less than one response, first frames left out."""
+    num_frames = 0
+    for video in footage.videos:
+        end_s = video.end_s
+        if end_s is None:
+            end_s = measure_duration(video.source, fps=video.fps) if video.duration_s is None else video.duration_s
+        num_frames += max(0, math.ceil((end_s - video.begin_s) * footage.fps) - 1)
+    if rate * num_frames < 1 - 1e-9:
+        raise InvalidConfig(
+            f"calibrate is {rate:g}, which is less than one response in all {num_frames} frames; "
+            + (f"give at least {math.ceil(1e4 / num_frames) / 1e4:g}, or more footage" if num_frames > 1 else "give more footage")
+        )
 
 
 def _open(request: ModelRequest) -> _Opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from livestar.errors import InvalidRequest
 from livestar.evaluation.boundaries import boundaries_of, score_boundaries
 from livestar.evaluation.pauc import START_QUALITY
 from livestar.evaluation.runs import EPSILON_S, caption_of, responses_in
@@ -50,7 +51,11 @@ class Evaluation:
 def evaluate_runs(
     runs: Sequence[VideoRun], *, settings: dict[str, object], embedder: TextEmbedder | None = None, seed: int = RANDOM_SEED
 ) -> Evaluation:
-    """Scores runs that are there already, such as those of a predictions file."""
+    """Scores runs that are there already, such as those of a predictions file.
+
+    Raises `InvalidRequest` where there are runs, but no frame or no event was seen in any.
+    """
+    _check_seen(runs)
     scores = score_runs(runs, seed)
     similarities: tuple[tuple[float, ...], ...] = ()
     if embedder is not None:
@@ -59,6 +64,18 @@ def evaluate_runs(
         silent = _floor(scores, "silent")
         silent["similarity"], silent["pauc"] = 0.0, START_QUALITY
     return Evaluation(scores=floors_last(scores), settings=settings, runs=tuple(runs), similarities=similarities)
+
+
+def _check_seen(runs: Sequence[VideoRun]) -> None:
+    """Zeros are no scores: refuses runs in which there was nothing to be right or wrong about."""
+    num_frames = sum(len(run.frame_times_s) for run in runs)
+    if runs and not num_frames:
+        raise InvalidRequest("no frame was watched, so there is nothing to score; choose a longer --part, or a higher --fps")
+    if runs and not any(run.events for run in runs):
+        raise InvalidRequest(
+            f"none of the {num_frames} frames lies in an event, so there is nothing to score; choose another --part, or a "
+            "higher --fps"
+        )
 
 
 def floors_last(scores: dict[str, object]) -> dict[str, object]:

@@ -82,6 +82,25 @@ def test_requests_that_cannot_be_met_are_refused_at_once(demo: Path, arguments: 
     assert expected in done.err
 
 
+def test_calibrations_that_cannot_be_met_are_refused_before_any_trial(demo: Path, annotation: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(demo, model)
+    other = livestar("evaluate", annotation, "--model", model, "--calibrate", "0.2", "--gate", "leaf", "--write")
+    assert other.status == 2, other.said
+    assert "the threshold belongs to the gate 'leaf'" in other.err
+    rare = livestar("evaluate", annotation, "--model", model, "--calibrate", "0.001")
+    assert rare.status == 2, rare.said
+    assert "calibrate is 0.001, which is less than one response in all" in rare.err
+    assert "or more footage" in rare.err
+
+
+def test_a_part_without_an_event_is_refused(demo: Path, annotation: Path) -> None:
+    annotation.write_text(json.dumps({"video": str(FILM), "events": [{"begin": 0, "end": 1, "caption": "A room."}]}) + "\n")
+    done = livestar("evaluate", annotation, "--model", demo, "--part", "3s:6s")
+    assert done.status == 2, done.said
+    assert "no event lies in the part 3s:6s of any video; choose another --part" in done.err
+
+
 @pytest.mark.slow
 def test_a_model_is_watched_and_reported_in_every_form(demo: Path, annotation: Path, tmp_path: Path) -> None:
     done = livestar(

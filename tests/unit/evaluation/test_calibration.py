@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from livestar.errors import InvalidConfig
 from livestar.evaluation.calibration import MAX_TRIALS, is_packaged, search, write_threshold
-from livestar.evaluation.runs import Response, VideoRun
+from livestar.evaluation.runs import Response, VideoRun, response_rate
 from tests.checkpoints import RECIPES, write_checkpoint
 from tests.unit.evaluation.making import event, verdict
 
@@ -69,6 +70,21 @@ def test_a_rate_that_no_threshold_gives_ends_in_the_nearest_one() -> None:
     found = search(two_rates, response_rate=0.4)
     assert found.response_rate in (0.0, 1.0)
     assert len(found.trials) <= MAX_TRIALS
+
+
+def test_no_threshold_below_one_is_tried_or_given() -> None:
+    tried: list[float] = []
+
+    def mostly_below_one(threshold: float) -> list[VideoRun]:
+        tried.append(threshold)
+        verdicts = [verdict(float(t), 1.2 if t % 5 == 0 else 0.8, threshold) for t in range(NUM_FRAMES)]
+        said = tuple(Response(one.time_s, "x") for one in verdicts if one.is_response)
+        return [replace(gate(threshold)[0], verdicts=tuple(verdicts), responses=said)]
+
+    found = search(mostly_below_one, response_rate=0.6, start=0.9)
+    assert min(tried) >= 1
+    assert found.threshold >= 1
+    assert response_rate(mostly_below_one(found.threshold)) == found.response_rate == pytest.approx(0.2, abs=0.01)
 
 
 def test_footage_without_a_boundary_has_no_rate_of_its_own() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from livestar.errors import InvalidRequest
 from livestar.evaluation import floors
+from livestar.evaluation.evaluation import evaluate_runs
 from livestar.evaluation.runs import response_rate, truth_rate
 from livestar.evaluation.scores import floor_scores, score_runs, timing_scores
 from livestar.evaluation.table import floor_score
@@ -103,3 +105,11 @@ def test_a_silent_run_has_floors_that_are_silent_after_the_first_frame() -> None
     found = floor_scores(floors.silent(RUNS))
     assert found["metronome"]["interval_s"] is None  # type: ignore[index]
     assert found["metronome"]["response_rate"] == found["random"]["response_rate"] == 0  # type: ignore[index]
+
+
+def test_runs_without_a_frame_or_an_event_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"no frame was watched.*--part.*--fps"):
+        evaluate_runs([run([event(0, 3)], [], num_frames=0)], settings={})
+    with pytest.raises(InvalidRequest, match=r"none of the 12 frames lies in an event.*--part.*--fps"):
+        evaluate_runs([run([], [0.0])], settings={})
+    assert evaluate_runs([*RUNS, run([], [0.0])], settings={}).scores["num_videos"] == 3

@@ -154,9 +154,16 @@ def prune(folder: Path, keep: set[int]) -> None:
 def read_progress(path: Path) -> Progress:
     """Where the run of a checkpoint was.  Raises `CheckpointFailed`."""
     try:
-        return Progress(**_read_state(path)["progress"])
+        progress = Progress(**_read_state(path)["progress"])
     except (KeyError, TypeError) as error:
         raise _damaged(path, f"{STATE} lacks {error}") from error
+    for name, value in asdict(progress).items():
+        is_loss = name == "best_loss" and (value is None or type(value) in (int, float))
+        if not is_loss and (type(value) is not int or value < 0):
+            raise _damaged(path, f"{STATE} says {name} is {value!r}")
+    if progress.step != step_of(path):
+        raise _damaged(path, f"{STATE} is of step {progress.step}")
+    return progress
 
 
 def check_checkpoint(path: Path) -> Progress:
@@ -205,7 +212,7 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((path / STATE).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, reason(error)) from error
     if not isinstance(state, dict):
         raise _damaged(path, f"{STATE} is not an object")

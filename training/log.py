@@ -126,11 +126,18 @@ class Curves:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The records of a run; a last line that was cut off by a kill is left out."""
+    """The records of a run, up to the first line that is none: one that was cut off by a kill, or damaged."""
     records: list[dict[str, float]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):  # of UTF-8 too
             break
+        if not _is_record(record):
+            break
+        records.append(record)
     return records
+
+
+def _is_record(value: object) -> bool:
+    return isinstance(value, dict) and type(value.get("step")) is int and all(type(v) in (int, float) for v in value.values())

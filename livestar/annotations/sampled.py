@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from livestar.annotations.types import AnnotatedVideo, Event
 
 
-def events_of_frames(events: Sequence[Event], times_s: Sequence[float]) -> list[int | None]:
-    """For each frame the place of the event that lasts at its time, None in a gap.
+def lies_in(time_s: float, event: Event) -> bool:
+    """Whether a frame lies in an event: the one definition, for training and for metrics.
 
     A frame is taken for up to 1.5 ms later than it is, since containers round their times.
     """
+    return event.begin_s <= time_s + ROUNDING_S < event.end_s
+
+
+def events_of_frames(events: Sequence[Event], times_s: Sequence[float]) -> list[int | None]:
+    """For each frame the place of the event that it lies in (see `lies_in`), None in a gap."""
     owners: list[int | None] = []
     event = 0
     for time_s in times_s:
-        late_s = time_s + ROUNDING_S
-        while event < len(events) and events[event].end_s <= late_s:
+        while event < len(events) and events[event].end_s <= time_s + ROUNDING_S:
             event += 1
-        owners.append(event if event < len(events) and events[event].begin_s <= late_s else None)
+        owners.append(event if event < len(events) and lies_in(time_s, events[event]) else None)
     return owners
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from livestar.errors import InvalidRequest
 from livestar.evaluation.boundaries import boundaries_of, score_boundaries
 from livestar.evaluation.pauc import START_QUALITY
-from livestar.evaluation.runs import EPSILON_S, caption_of, responses_in
+from livestar.evaluation.runs import caption_of, responses_in
 from livestar.evaluation.scores import score_runs
 from livestar.evaluation.similarity import event_similarities, score_similarity
 from livestar.evaluation.timing import score_video
@@ -115,7 +115,7 @@ def _video_record(run: VideoRun, similarities: Sequence[float]) -> dict[str, obj
             for event, similarity in zip(run.events, texts, strict=True)
         ],
         "responses": [
-            {"time_s": response.time_s, "text": response.text, "is_first_frame": response.time_s <= run.begin_s + EPSILON_S}
+            {"time_s": response.time_s, "text": response.text, "is_first_frame": run.is_first_frame(response.time_s)}
             for response in run.responses
         ],
         "verdicts": [

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from livestar.annotations.sampled import lies_in
 from livestar.config import RetentionConfig, StreamConfig
 from livestar.engine.admission import make_prompt, plan_stream
-from livestar.evaluation.runs import EPSILON_S
 from livestar.evaluation.teacher import CaptionScore, Teacher
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def score_captions(
     told: CaptionRows | None = None
     begun: Event | None = None
     for frame, following in _with_next(footage.frames(index)):
-        event = next((event for event in video.events if _is_in(frame, event)), None)
+        event = next((event for event in video.events if lies_in(frame.pts_s, event)), None)
         if event is not begun and event is not None:
             if told is not None:
                 teacher.close_clip(told)
@@ -87,14 +87,10 @@ def score_captions(
         teacher.watch(frame)
         if on_frame is not None:
             on_frame()
-        if event is not None and (following is None or not _is_in(following, event)):
+        if event is not None and (following is None or not lies_in(following.pts_s, event)):
             told = prompt.caption(event.caption)
             scores.append(teacher.score(told))
     return scores
-
-
-def _is_in(frame: Frame, event: Event) -> bool:
-    return event.begin_s - EPSILON_S <= frame.pts_s < event.end_s - EPSILON_S
 
 
 def _with_next(frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame | None]]:

@@ -1,10 +1,12 @@
-"""What a policy said about a video, beside what happened in it.  Standard library only."""
+"""What a policy said about a video, beside what happened in it."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from livestar.media.sample import ROUNDING_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +72,7 @@ class VideoRun:
 
     def is_first_frame(self, time_s: float) -> bool:
         """Whether a time is that of the first frame, on which every policy that watches has to speak."""
-        return time_s <= self.begin_s + EPSILON_S
+        return time_s <= self.begin_s + ROUNDING_S
 
     def later_frames(self) -> tuple[float, ...]:
         """Times of all frames but the first."""
@@ -82,9 +84,9 @@ class VideoRun:
 
 
 def responses_in(run: VideoRun, event: Event) -> tuple[Response, ...]:
-    """The responses given while an event lasts, in order (the released code's M_i)."""
-    first = bisect_left(run.responses, event.begin_s - EPSILON_S, key=_time_of)
-    stop = bisect_left(run.responses, event.end_s - EPSILON_S, key=_time_of)
+    """The responses given while an event lasts, in order (the released code's M_i); as `annotations.sampled.lies_in` has it."""
+    first = bisect_left(run.responses, event.begin_s - ROUNDING_S, key=_time_of)
+    stop = bisect_left(run.responses, event.end_s - ROUNDING_S, key=_time_of)
     return run.responses[first:stop]
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from livestar.annotations.sampled import events_of_frames
 from livestar.config import EngineConfig, StreamConfig
 from livestar.engine.admission import plan_stream
 from livestar.engine.engine import Engine
@@ -20,7 +20,7 @@ from livestar.engine.loop import EngineLoop
 from livestar.errors import EngineFailed, InvalidConfig, LiveStarError
 from livestar.evaluation.footage import Footage
 from livestar.evaluation.policies import Gate, Policy
-from livestar.evaluation.runs import EPSILON_S, FrameVerdict, Response, VideoRun
+from livestar.evaluation.runs import FrameVerdict, Response, VideoRun
 from livestar.types import CaptionDone, Decision, Notice, StreamEnded, StreamId, Verdict
 
 if TYPE_CHECKING:
@@ -238,9 +238,5 @@ def _make_run(name: str, video: AnnotatedVideo, record: _Record, fps: float) -> 
 
 def seen_events(events: Sequence[Event], frame_times_s: Sequence[float]) -> tuple[Event, ...]:
     """The events of which a frame was seen; no policy could speak of the others."""
-    seen = []
-    for event in events:
-        i = bisect_left(frame_times_s, event.begin_s - EPSILON_S)
-        if i < len(frame_times_s) and frame_times_s[i] < event.end_s - EPSILON_S:
-            seen.append(event)
-    return tuple(seen)
+    owners = set(events_of_frames(events, frame_times_s))
+    return tuple(event for place, event in enumerate(events) if place in owners)

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from livestar.annotations.sampled import count_missed, events_of_frames
+from livestar.annotations.sampled import count_missed, events_of_frames, lies_in
 from livestar.annotations.types import AnnotatedVideo, Event
+from livestar.evaluation.runs import Response, VideoRun, responses_in
+from livestar.evaluation.watching import seen_events
 
 pytestmark = pytest.mark.unit
 
@@ -52,3 +54,14 @@ def test_what_is_missed_is_what_no_frame_lies_in(bounds, begin, fps):
     times_s = [begin_s + number / fps for number in range(math.ceil(20 * fps) + 1)]
     seen = set(events_of_frames(events, times_s)) - {None}
     assert count_missed(AnnotatedVideo(source="a.mp4", events=events, begin_s=begin_s), fps) == len(events) - len(seen)
+
+
+def test_training_and_metrics_agree_on_which_frame_lies_in_which_event() -> None:
+    events = (Event(begin_s=0.0, end_s=3.0, captions=("a",)), Event(begin_s=3.0, end_s=3.4, captions=("b",)))
+    times = (0.0, 1.0, 1.9999, 2.999, 3.9999)
+    owners = events_of_frames(events, times)
+    assert owners == [0, 0, 0, 1, None]
+    assert [next((i for i, event in enumerate(events) if lies_in(time_s, event)), None) for time_s in times] == owners
+    assert seen_events(events, times) == events
+    run = VideoRun(name="v", events=events, frame_times_s=times, responses=tuple(Response(t, "x") for t in times))
+    assert [len(responses_in(run, event)) for event in events] == [3, 1]

@@ -103,7 +103,10 @@ def _train_here(config: TrainConfig, terminal: Terminal, started: float) -> Path
     from training.run import train as run_here
     from training.world import World
 
-    return run_here(config, World(device=resolve_device("auto")), terminal, started=started)
+    device = resolve_device("auto")
+    if config.run.use_gpu and device.type == "cpu":
+        terminal.say("there is no GPU here: run.use_gpu asks for one on Ray (--ray) only, and this run takes the CPU")
+    return run_here(config, World(device=device), terminal, started=started)
 
 
 def _train_on_ray(config: TrainConfig, address: str, terminal: Terminal, started: float) -> Path:

@@ -74,7 +74,7 @@ class LoraConfig:
     """Write a merged checkpoint; without it the adapter alone, which names its base."""
 
     def __post_init__(self) -> None:
-        _check(self.rank >= 0, "lora.rank", self.rank, "give 0 for none, or a rank such as 16")
+        _check(0 <= self.rank <= 4096, "lora.rank", self.rank, "give 0 for none, or a rank such as 16, up to 4096")
         _check(self.alpha > 0, "lora.alpha", self.alpha, "give a number above 0")
         _check(0 <= self.dropout < 1, "lora.dropout", self.dropout, "give a share from 0, below 1")
 
@@ -110,17 +110,17 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check(
-            len(self.repeats) in (0, len(self.files)) and all(number >= 1 for number in self.repeats),
+            len(self.repeats) in (0, len(self.files)) and all(1 <= number <= 1000 for number in self.repeats),
             "data.repeats",
             self.repeats,
-            "give a number from 1 for each of data.files, or none",
+            "give a number from 1 to 1000 for each of data.files, or none",
         )
         _check(0 <= self.holdout < 1, "data.holdout", self.holdout, "give a share from 0, below 1")
         _check(self.fps is None or 0.001 <= self.fps <= 240, "data.fps", self.fps, "give 0.001 to 240")
         _check(self.max_frames >= 2, "data.max_frames", self.max_frames, "give at least 2")
         _check(self.max_first_frame >= 1, "data.max_first_frame", self.max_first_frame, "give at least 1")
         _check(self.max_copies >= 0, "data.max_copies", self.max_copies, "give 0 or more")
-        _check(self.windows_per_video >= 0, "data.windows_per_video", self.windows_per_video, "give 0 or more")
+        _check(0 <= self.windows_per_video <= 10_000, "data.windows_per_video", self.windows_per_video, "give 0 to 10000")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +204,7 @@ class RunConfig:
     workers: int = 1
     """Processes to train in; more than one runs on Ray."""
     use_gpu: bool = False
-    """Whether each worker of Ray has a GPU of its own."""
+    """Whether each worker of Ray has a GPU of its own; without Ray the GPU is taken where there is one, whatever this says."""
     sharding: Sharding = "none"
     """`fsdp` splits weights, gradients and optimiser between the workers, for models that do not fit one."""
     calibrate: Calibration = "truth"
@@ -221,6 +221,12 @@ class RunConfig:
         _check(self.checkpoint_every >= 1, "run.checkpoint_every", self.checkpoint_every, "give at least 1")
         _check(self.keep_checkpoints >= 1, "run.keep_checkpoints", self.keep_checkpoints, "give at least 1")
         _check(self.patience >= 0, "run.patience", self.patience, "give 0 or more")
+        _check(
+            not self.patience or self.evaluate_every > 0,
+            "run.patience",
+            self.patience,
+            "the held-out loss is never measured where run.evaluate_every is 0; set that, or run.patience to 0",
+        )
         _check(self.calibrate_videos >= 1, "run.calibrate_videos", self.calibrate_videos, "give at least 1")
         _check(1 <= self.workers <= 4096, "run.workers", self.workers, "give 1 to 4096")
 

@@ -109,11 +109,20 @@ class StreamDataset:
         self._batches: dict[int, list[list[int]]] = {}
 
     def windows(self, epoch: int) -> Sequence[Window]:
-        """All windows of an epoch that have a clip; a sample's index is its place here."""
+        """All windows of an epoch that have a clip, one at least; a sample's index is its place here."""
         if epoch not in self._windows:
             drawn = (window for number in range(len(self._videos)) for window in self._draw_windows(number, epoch))
-            _remember(self._windows, epoch, [window for window in drawn if self._runs(window)])
+            found = [window for window in drawn if self._runs(window)]
+            _remember(self._windows, epoch, found or [self._any_window(epoch)])
         return self._windows[epoch]
+
+    def _any_window(self, epoch: int) -> Window:
+        """A window with a clip, for an epoch to which `windows_per_video` gives none."""
+        draw = random.Random(f"{self._seed} {epoch} any")
+        frames = [(n, place) for n, owners in enumerate(self._owners) for place, owner in enumerate(owners) if owner is not None]
+        number, place = draw.choice(frames)
+        num_all, num_frames = len(self._owners[number]), self._max_frames[number]
+        return Window(number, min(max(place - draw.randrange(num_frames), 0), num_all - num_frames), num_frames)
 
     def length(self, epoch: int, index: int) -> int:
         """Estimated rows of a sample's sequence, without reading its features."""
@@ -167,6 +176,8 @@ class StreamDataset:
     def _draw_windows(self, number: int, epoch: int) -> list[Window]:
         """The windows of one video: one in each of as many equal stretches, so that they cover it evenly."""
         num_all, num_frames = len(self._owners[number]), self._max_frames[number]
+        if not num_all:
+            return []
         per_epoch = self._windows_per_video or max(1.0, num_all / num_frames)
         phase = random.Random(f"{self._seed} {number}").random()
         num_windows = math.floor((epoch + 1) * per_epoch + phase) - math.floor(epoch * per_epoch + phase)

@@ -182,3 +182,21 @@ def test_a_sample_keeps_no_file_mapped(make):
         file.seek(1024)
         file.write(b"\xff" * 64)
     assert torch.equal(sample.features, before)
+
+
+def test_an_epoch_to_which_no_window_falls_has_one_with_a_clip(make):
+    """Without, a step would have nothing to learn from."""
+    data = dataset(make(30, [(13, 15, "A cat")]), make(20, [(3, 4, "A dog")]), windows_per_video=0.01)
+    found = [data.windows(epoch) for epoch in range(40)]
+    assert all(len(windows) >= 1 and len(data.batches(epoch)) >= 1 for epoch, windows in enumerate(found))
+    assert all(data.sample(epoch, 0).clips for epoch in range(40))
+    assert {window.num_frames for windows in found for window in windows} == {8}
+    assert {window.video for windows in found for window in windows} == {0, 1}
+    assert len({window.first for windows in found for window in windows}) > 4
+    again = dataset(make(30, [(13, 15, "A cat")]), make(20, [(3, 4, "A dog")]), windows_per_video=0.01)
+    assert [again.windows(epoch) for epoch in reversed(range(40))] == found[::-1]
+
+
+def test_a_video_without_a_frame_gives_no_window(make):
+    data = dataset(make(0, [(0, 1, "A cat")]), make(6, [(0, 5, "A dog")]))
+    assert {window.video for window in data.windows(0)} == {1}

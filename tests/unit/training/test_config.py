@@ -216,16 +216,16 @@ def test_numbers_are_finite(key: str, value: float) -> None:
 
 BAD: list[tuple[str, Any, str]] = [
     ("model.train", (), 'name at least one module, such as "mlp1"'),
-    ("lora.rank", -1, "give 0 for none, or a rank such as 16"),
+    *[("lora.rank", value, "give 0 for none, or a rank such as 16, up to 4096") for value in (-1, 4097)],
     ("lora.alpha", 0.0, "give a number above 0"),
     *[("lora.dropout", value, "give a share from 0, below 1") for value in (-0.1, 1.0)],
-    ("data.repeats", (2,), "give a number from 1 for each of data.files, or none"),
+    ("data.repeats", (2,), "give a number from 1 to 1000 for each of data.files, or none"),
     *[("data.holdout", value, "give a share from 0, below 1") for value in (-0.1, 1.0)],
     *[("data.fps", value, "give 0.001 to 240") for value in (0.0, -1.0, 241.0)],
     ("data.max_frames", 1, "give at least 2"),
     ("data.max_first_frame", 0, "give at least 1"),
     ("data.max_copies", -1, "give 0 or more"),
-    ("data.windows_per_video", -0.5, "give 0 or more"),
+    *[("data.windows_per_video", value, "give 0 to 10000") for value in (-0.5, 10_001.0)],
     ("scam.turn_weight", -0.5, "give 0 or more"),
     *[("optim.epochs", value, "give a number above 0") for value in (0.0, -1.0)],
     ("optim.max_steps", -1, "give 0 or more"),
@@ -273,6 +273,7 @@ def test_every_number_has_a_case_above() -> None:
     [
         {"lora": {"rank": 0, "dropout": 0, "alpha": 1e-9}, "data": {"holdout": 0, "fps": 0.001, "max_frames": 2}},
         {"data": {"fps": 240, "max_first_frame": 1, "max_copies": 0, "windows_per_video": 0}},
+        {"lora": {"rank": 4096}, "data": {"windows_per_video": 10_000, "files": ["a"], "repeats": [1000]}},
         {"optim": {"max_steps": 0, "max_batch_tokens": 64, "warmup": 0, "weight_decay": 0, "max_grad_norm": 0, "betas": [0, 0]}},
         {"optim": {"seed": 2**63 - 1, "accumulate": 1}, "run": {"workers": 4096, "evaluate_every": 0, "checkpoint_every": 1}},
     ],
@@ -287,9 +288,16 @@ def test_the_extremes_are_allowed(values: dict[str, dict[str, Any]]) -> None:
 def test_repeats_are_one_number_from_1_for_each_file() -> None:
     files = ["a.jsonl", "b.jsonl"]
     assert parse_config({"data": {"files": files, "repeats": [1, 3]}}).data.repeats == (1, 3)
-    for repeats in ([1], [1, 2, 3], [1, 0]):
+    for repeats in ([1], [1, 2, 3], [1, 0], [1, 1001]):
         message = refusal({"data": {"files": files, "repeats": repeats}})
-        assert message == f"mine.toml: data.repeats is {tuple(repeats)}; give a number from 1 for each of data.files, or none"
+        remedy = "give a number from 1 to 1000 for each of data.files, or none"
+        assert message == f"mine.toml: data.repeats is {tuple(repeats)}; {remedy}"
+
+
+def test_patience_needs_measurements() -> None:
+    message = refusal({"run": {"patience": 3, "evaluate_every": 0}})
+    assert message.startswith("mine.toml: run.patience is 3; the held-out loss is never measured where run.evaluate_every is 0; ")
+    assert parse_config({"run": {"patience": 0, "evaluate_every": 0}}).run.patience == 0
 
 
 def test_the_end_of_turn_needs_the_inference_layout() -> None:

@@ -1,7 +1,8 @@
 """The training loop: steps, measurements of the held-out loss, checkpoints, early stopping.
 
 A run is a function of its config: the order of the data, the windows and the paraphrases drawn, and dropout follow from the
-seed and the step alone, so a run that is killed and started again ends with the same weights.
+seed and the step alone, so a run that is killed and started again ends with the same weights.  With `max_minutes` the number of
+steps, and with it the learning rate, depends on the clock too, until it is settled and in a checkpoint.
 """
 
 from __future__ import annotations
@@ -120,14 +121,16 @@ class Trainer:
             self._record(progress, losses, norm, float(schedule.get_last_lr()[0]), time.monotonic() - begin)
             if progress.step == first_step + 1:  # which took longer than the others will
                 first_time = time.monotonic()
-            if not is_settled and progress.step - first_step > NUM_TIMED_STEPS:
+            is_settling = not is_settled and progress.step - first_step > NUM_TIMED_STEPS
+            if is_settling:
                 num_steps = self._steps_in_time(optimizer, progress, started, first_time, num_steps)
                 schedule = self._schedule(optimizer, progress.step, num_steps)
                 progress, is_settled = dataclasses.replace(progress, num_steps=num_steps), True
             self.reporter.stage(TRAINING, progress.step, num_steps)
             progress, is_best, is_over = self._measure(progress, is_last=progress.step == num_steps)
             ending = "early" if is_over else "done"
-            if is_best or is_over or progress.step % self.config.run.checkpoint_every == 0 or progress.step == num_steps:
+            is_due = progress.step % self.config.run.checkpoint_every == 0 or progress.step == num_steps
+            if is_best or is_over or is_settling or is_due:
                 self._save(optimizer, progress)
         if ending == "asked" and progress.step > first_step:
             self._save(optimizer, progress)

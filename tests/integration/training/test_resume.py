@@ -201,6 +201,16 @@ def test_the_number_of_steps_in_a_time_is_settled_once(base: Path, room: Path, t
     assert read_progress(list_checkpoints(tmp_path / "run" / "checkpoints")[-1]).step == settled == num_steps(tmp_path / "run")
 
 
+def test_the_number_of_steps_is_written_down_as_soon_as_it_is_settled(base: Path, room: Path, tmp_path: Path) -> None:
+    often = {"run__checkpoint_every": 10**6, "run__keep_checkpoints": 9, "run__evaluate_every": 0}
+    config = config_of(base, room, tmp_path / "run", optim__epochs=10_000, optim__max_minutes=0.05, **often)
+    with pytest.raises(Stopped):
+        train(config, World(), Silent(), stop=StopBehind(9), started=time.monotonic())
+    settled, asked = [read_progress(path) for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert (settled.step, asked.step) == (6, 9)
+    assert settled.num_steps == asked.num_steps > 9
+
+
 def test_a_folder_with_a_run_of_other_settings_is_refused(base: Path, room: Path, tmp_path: Path) -> None:
     config = config_of(base, room, tmp_path / "run")
     with pytest.raises(Stopped):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from livestar.annotations.lines import control_character
@@ -40,6 +41,11 @@ CONTROL_TOKENS = (
 )
 """Words that a prompt is made of, or that the released tokenizer takes for more than text; and all of the form <|...|>."""
 
+INVISIBLE = ("Cf", "Mn", "Me", "Zs", "Zl", "Zp")
+"""Unicode categories of characters that show nothing on their own."""
+FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Others that are drawn empty."""
+
 _CONTROL = re.compile("|".join(map(re.escape, CONTROL_TOKENS)) + r"|<\|[^<>|\s]*\|>|\[UNUSED_TOKEN_\d+\]")
 
 
@@ -49,12 +55,20 @@ def control_token(text: str) -> str | None:
     return found.group() if found else None
 
 
+def is_invisible(text: str) -> bool:
+    """Whether a text shows nothing: spaces, joiners, marks without a letter, fillers.  Control codes are another matter."""
+    return all(char in FILLERS or unicodedata.category(char) in INVISIBLE for char in text)
+
+
 def caption_problem(value: object) -> str | None:
     """What is wrong with a caption, or None."""
     if not isinstance(value, str):
         return f"is {_shown(value)}; give a text"
     if not value.strip():
         return "is empty; say what is to be seen, or leave the event out"
+    if is_invisible(value):
+        code = ord(value.strip()[0])
+        return f"holds nothing that can be seen (U+{code:04X}); say what is to be seen, or leave the event out"
     if len(value) > MAX_CAPTION_CHARS:
         return f"has {len(value)} characters, more than {MAX_CAPTION_CHARS}; shorten it"
     token = control_token(value)
@@ -122,6 +136,8 @@ def _is_past(event: Event, duration_s: float) -> bool:
 def _event_problem(event: Event, before: Event | None, duration_s: float | None) -> tuple[str, str] | None:
     if event.end_s < event.begin_s:
         return "end", f"is {event.end_s:g} s, before the begin at {event.begin_s:g} s; exchange or mend them"
+    if event.end_s == event.begin_s:
+        return "end", f"is {event.end_s:g} s, where the event begins; give it a length, or remove the event"
     if before is not None and event.begin_s < before.begin_s:
         return "begin", f"is {event.begin_s:g} s, but the event before begins at {before.begin_s:g} s; put the events in order"
     if before is not None and event.begin_s < before.end_s:

@@ -21,6 +21,7 @@ from livestar.evaluation.console import note, out, print_json, progress, write_j
 from livestar.evaluation.footage import Footage, take_part
 from livestar.evaluation.model_evaluation import evaluate_model
 from livestar.evaluation.policies import Interval
+from livestar.evaluation.table import counted
 from livestar.gate.threshold import DEFAULT_THRESHOLD
 from livestar.model.config import load_config
 from livestar.model.mini import model_directory
@@ -162,7 +163,8 @@ def calibrate_videos(
         return
     out.print(
         f"threshold {found.threshold:.4f}: responds to {found.response_rate:.1%} of the frames "
-        f"(wanted {found.wanted_rate:.1%}), mean boundary F1 {found.boundary_f1:.3f}, after {len(found.trials)} trials",
+        f"(wanted {found.wanted_rate:.1%}), mean boundary F1 {found.boundary_f1:.3f}, "
+        f"after {counted(len(found.trials), 'trial')}",
         highlight=False,
     )
     if write:
@@ -196,7 +198,7 @@ def read_omnistar_videos(file: Path, videos: Path, limit: int | None) -> tuple[l
     """The videos of OmniStar-RNG that are there, and how many are not."""
     found = read_omnistar(file, videos)
     if found.num_missing:
-        note(f"{found.num_missing} videos are not in {videos} and are left out")
+        note(f"left out, since not in {videos}: {counted(found.num_missing, 'video')}")
     return list(found.videos)[:limit], found.num_missing
 
 
@@ -228,7 +230,7 @@ def _check_rate(rate: float, footage: Footage) -> None:
         num_frames += max(0, math.ceil((end_s - video.begin_s) * footage.fps) - 1)
     if rate * num_frames < 1 - 1e-9:
         raise InvalidConfig(
-            f"calibrate is {rate:g}, which is less than one response in all {num_frames} frames; "
+            f"calibrate is {rate:g}, which is less than one response in all {counted(num_frames, 'frame')}; "
             + (f"give at least {math.ceil(1e4 / num_frames) / 1e4:g}, or more footage" if num_frames > 1 else "give more footage")
         )
 

@@ -18,7 +18,7 @@ from PIL import Image
 from livestar.annotations.types import AnnotatedVideo
 from livestar.errors import LiveStarError
 from livestar.evaluation.runs import caption_of, responses_in
-from livestar.evaluation.table import CAPTION, COLUMNS, OTHERS, ROWS, arrow, floor_score, number, title, with_interval
+from livestar.evaluation.table import CAPTION, COLUMNS, OTHERS, ROWS, arrow, counted, floor_score, number, title, with_interval
 from livestar.view import clock, printable
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _video(run: VideoRun, similarities: Sequence[float], *, with_pictures: bool)
     texts: list[float | None] = list(similarities) or [None] * len(run.events)
     return {
         "name": printable(run.name),
-        "summary": f"{length_s:.1f} s, {len(run.frame_times_s)} frames, {len(run.responses)} responses",
+        "summary": f"{length_s:.1f} s, {counted(len(run.frame_times_s), 'frame')}, {counted(len(run.responses), 'response')}",
         "height": bottom_y + 18,
         "truth_y": truth_y,
         "said_y": said_y,

@@ -91,10 +91,12 @@ def floor_score(floors: Mapping[str, Mapping[str, object]], floor: str, key: str
 
 def title(scores: Mapping[str, object]) -> str:
     """How much was scored."""
-    return (
-        f"{scores['num_videos']} videos, {scores['num_events']} events, {scores['num_frames']} frames, "
-        f"{scores['num_responses']} responses"
-    )
+    return ", ".join(counted(scores[f"num_{what}s"], what) for what in ("video", "event", "frame", "response"))
+
+
+def counted(count: object, what: str) -> str:
+    """A number of things: 1 video, 2 videos."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def number(value: object) -> str:

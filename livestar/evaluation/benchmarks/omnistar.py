@@ -36,7 +36,7 @@ def read_omnistar(path: Path, folder: Path) -> OmniStar:
         else:
             found.append(replace(video, source=source))
     if not found:
-        raise InvalidAnnotation(f"none of the {num_missing} videos that {path} names is in {folder}; check --videos")
+        raise InvalidAnnotation(f"no video that {path} names is in {folder} ({num_missing} missing); check --videos")
     return OmniStar(tuple(found), num_missing)
 
 

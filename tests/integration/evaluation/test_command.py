@@ -44,6 +44,7 @@ def test_predictions_become_exactly_one_json_object(scored: tuple[object, ...]) 
 def test_a_table_shows_floors_beside_the_metrics(scored: tuple[object, ...]) -> None:
     done = livestar("evaluate", *scored, "--no-similarity")
     assert done.status == 0, done.err
+    assert "1 video, 2 events, 5 frames, 2 responses" in done.out
     for words in ("this run", "metronome", "random", "silent", "boundary F1, ±1 s", "TimCover"):
         assert words in done.out
     assert "similarity" not in done.out

@@ -158,6 +158,8 @@ class OptimConfig:
     """Plan for at most this long: steps are timed, and the schedule ends in time; 0 is no limit."""
     max_batch_tokens: int = 8192
     """Most rows in one forward pass of a worker."""
+    max_batch_sequences: int = 0
+    """Most sequences in one forward pass of a worker; 0 is no limit."""
     accumulate: int = 1
     """Forward passes of a worker per optimiser step."""
     learning_rate: float = 4e-5
@@ -178,6 +180,7 @@ class OptimConfig:
         _check(self.max_steps >= 0, "optim.max_steps", self.max_steps, "give 0 or more")
         _check(self.max_minutes >= 0, "optim.max_minutes", self.max_minutes, "give 0 or more")
         _check(self.max_batch_tokens >= 64, "optim.max_batch_tokens", self.max_batch_tokens, "give at least 64")
+        _check(self.max_batch_sequences >= 0, "optim.max_batch_sequences", self.max_batch_sequences, "give 0 or more")
         _check(self.accumulate >= 1, "optim.accumulate", self.accumulate, "give at least 1")
         _check(self.learning_rate > 0, "optim.learning_rate", self.learning_rate, "give a number above 0")
         _check(0 <= self.warmup < 1, "optim.warmup", self.warmup, "give a share from 0, below 1")

@@ -85,6 +85,7 @@ class StreamDataset:
         max_batch_tokens: int,
         num_tokens: NumTokens,
         count_tokens: Callable[[str], int],
+        max_batch_sequences: int = 0,
         windows_per_video: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -97,6 +98,7 @@ class StreamDataset:
         """
         self._videos = videos
         self._max_batch_tokens = max_batch_tokens
+        self._max_batch_sequences = max_batch_sequences
         self._num_tokens = num_tokens
         self._windows_per_video = windows_per_video
         self._seed = seed
@@ -147,7 +149,8 @@ class StreamDataset:
     def batches(self, epoch: int, *, rank: int = 0, num_workers: int = 1) -> list[list[int]]:
         """Indices of the samples of each batch of one worker, in order; a run resumes at any place in this list.
 
-        A batch holds samples of like length, and estimated rows of at most `max_batch_tokens`.  Every worker gets the same
+        A batch holds samples of like length, estimated rows of at most `max_batch_tokens`, and at most `max_batch_sequences`
+        samples (0 is no limit).  Every worker gets the same
         number of batches: where they do not come out even, the first ones are used once more.
         """
         if epoch not in self._batches:
@@ -161,11 +164,12 @@ class StreamDataset:
         lengths = [self._estimate(window) for window in self.windows(epoch)]
         indices = list(range(len(lengths)))
         draw.shuffle(indices)
+        most = self._max_batch_sequences or POOL_SAMPLES
         batches: list[list[int]] = []
         for start in range(0, len(indices), POOL_SAMPLES):
             room = 0
             for index in sorted(indices[start : start + POOL_SAMPLES], key=lambda index: -lengths[index]):
-                if lengths[index] > room:
+                if lengths[index] > room or len(batches[-1]) >= most:
                     batches.append([])
                     room = self._max_batch_tokens
                 batches[-1].append(index)

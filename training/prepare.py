@@ -165,6 +165,7 @@ def make_feed(
             max_frames=config.data.max_frames,
             windows_per_video=config.data.windows_per_video,
             max_batch_tokens=config.optim.max_batch_tokens,
+            max_batch_sequences=config.optim.max_batch_sequences,
             num_tokens=num_rows,
             count_tokens=lambda text: len(prompt.caption(text).rows),
             seed=config.optim.seed,

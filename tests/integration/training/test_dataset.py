@@ -54,6 +54,7 @@ def dataset(*videos: Video, max_frames: int = 8, max_batch_tokens: int = 10_000,
         max_batch_tokens=max_batch_tokens,
         num_tokens=num_tokens,
         count_tokens=lambda text: len(text.split()),
+        max_batch_sequences=int(options.get("max_batch_sequences", 0)),
         windows_per_video=options.get("windows_per_video", 0.0),
         seed=int(options.get("seed", 0)),
     )
@@ -200,3 +201,12 @@ def test_an_epoch_to_which_no_window_falls_has_one_with_a_clip(make):
 def test_a_video_without_a_frame_gives_no_window(make):
     data = dataset(make(0, [(0, 1, "A cat")]), make(6, [(0, 5, "A dog")]))
     assert {window.video for window in data.windows(0)} == {1}
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_a_batch_has_so_many_sequences_at_most(make, most):
+    data = dataset(make(100, [(0, 99, "A cat sits")]), make(7, [(0, 6, "A dog")]), max_batch_sequences=most)
+    batches = data.batches(0)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(data.windows(0))))
+    assert max(map(len, batches)) == (most or len(data.windows(0)))
+    assert len(batches) == -(-len(data.windows(0)) // (most or len(data.windows(0))))

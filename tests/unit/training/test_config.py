@@ -121,10 +121,12 @@ def test_the_named_configs_say_what_was_published() -> None:
     for made in published.values():
         optim = made.optim
         assert (optim.learning_rate, optim.warmup, optim.weight_decay, optim.betas) == (4e-5, 0.03, 0.05, (0.9, 0.999))
-        assert (optim.max_batch_tokens, optim.epochs) == (8192, 1)
+        assert (optim.max_batch_tokens, optim.max_batch_sequences, optim.epochs) == (8192, 1, 1)
         assert (made.scam.layout, made.scam.weigh_clips, made.model.precision) == ("training", False, "bfloat16")
     workers = {name: (made.run.workers, made.optim.accumulate) for name, made in published.items()}
     assert workers == {"paper": (8, 4), "released-full": (8, 4), "released-lora": (2, 4), "released-checkpoint": (6, 4)}
+    batch = {name: made.run.workers * made.optim.accumulate * made.optim.max_batch_sequences for name, made in published.items()}
+    assert batch == {"paper": 32, "released-full": 32, "released-lora": 8, "released-checkpoint": 24}
     visible = {name: made.scam.visibility for name, made in published.items()}
     assert visible == {"paper": "terminal", "released-full": "leaf", "released-lora": "leaf", "released-checkpoint": "leaf"}
     lora = published["released-lora"].lora
@@ -231,6 +233,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("optim.max_steps", -1, "give 0 or more"),
     ("optim.max_minutes", -1.0, "give 0 or more"),
     ("optim.max_batch_tokens", 63, "give at least 64"),
+    ("optim.max_batch_sequences", -1, "give 0 or more"),
     ("optim.accumulate", 0, "give at least 1"),
     *[("optim.learning_rate", value, "give a number above 0") for value in (0.0, -1e-4)],
     *[("optim.warmup", value, "give a share from 0, below 1") for value in (-0.1, 1.0)],

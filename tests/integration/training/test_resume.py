@@ -236,3 +236,12 @@ def test_paths_mean_the_same_from_any_folder(base: Path, room: Path, tmp_path: P
     shorter = config_of(base, Path(room.name), tmp_path / "run", data__cache="cache")
     train(shorter, World(), Silent())
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["files"] == [str(room)]
+
+
+def test_sequences_of_a_pass_are_bounded_by_the_config(base: Path, room: Path, tmp_path: Path) -> None:
+    steps = {}
+    for most in (0, 1):
+        config = config_of(base, room, tmp_path / str(most), optim__max_batch_sequences=most, optim__max_batch_tokens=4000)
+        train(config, World(), Silent())
+        steps[most] = num_steps(tmp_path / str(most))
+    assert steps[1] >= 3 * steps[0]

@@ -100,8 +100,8 @@ def holds(steps: Steps, t: float) -> bool:
 
 PLAIN_THINGS = frozenset(
     (
-        "elephant", "zebra", "tiger", "flamingo", "peacock", "turtle", "ladybug", "crab", "lobster", "parrot", "butterfly", "rabbit",
-        "airplane", "helicopter", "rocket", "whale", "bus", "fire truck", "tractor", "taxi", "train", "bicycle", "sailboat",
+        "elephant", "zebra", "tiger", "flamingo", "peacock", "turtle", "ladybug", "crab", "lobster", "parrot", "butterfly",
+        "rabbit", "airplane", "helicopter", "rocket", "whale", "bus", "fire truck", "tractor", "taxi", "train", "bicycle", "sailboat",
         "basketball", "baseball", "strawberry", "banana", "pineapple", "hamburger", "umbrella", "sofa", "television", "guitar",
         "drum", "sunflower", "snowman",
     )
@@ -109,7 +109,8 @@ PLAIN_THINGS = frozenset(
 """Things that look like no other thing, from any of their pictures."""
 PLAIN_PLANS = frozenset(
     (
-        "enter", "cross", "appear", "nothing", "stay", "leave", "disappear", "move", "join", "both leave", "cut", "dark", "bright",
+        "enter", "cross", "appear", "nothing", "stay", "leave", "disappear", "move", "join", "both leave", "cut", "dark",
+        "bright",
     )
 )  # fmt: skip
 """What can be told at a glance."""

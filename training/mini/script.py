@@ -101,8 +101,8 @@ def holds(steps: Steps, t: float) -> bool:
 PLAIN_THINGS = frozenset(
     (
         "elephant", "zebra", "tiger", "flamingo", "peacock", "turtle", "ladybug", "crab", "lobster", "parrot", "butterfly",
-        "rabbit", "airplane", "helicopter", "rocket", "whale", "bus", "fire truck", "tractor", "taxi", "train", "bicycle", "sailboat",
-        "basketball", "baseball", "strawberry", "banana", "pineapple", "hamburger", "umbrella", "sofa", "television", "guitar",
+        "rabbit", "airplane", "helicopter", "rocket", "whale", "bus", "fire truck", "tractor", "taxi", "train", "bicycle",
+        "sailboat",         "basketball", "baseball", "strawberry", "banana", "pineapple", "hamburger", "umbrella", "sofa", "television", "guitar",
         "drum", "sunflower", "snowman",
     )
 )  # fmt: skip

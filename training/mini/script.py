@@ -102,8 +102,8 @@ PLAIN_THINGS = frozenset(
     (
         "elephant", "zebra", "tiger", "flamingo", "peacock", "turtle", "ladybug", "crab", "lobster", "parrot", "butterfly",
         "rabbit", "airplane", "helicopter", "rocket", "whale", "bus", "fire truck", "tractor", "taxi", "train", "bicycle",
-        "sailboat",         "basketball", "baseball", "strawberry", "banana", "pineapple", "hamburger", "umbrella", "sofa", "television", "guitar",
-        "drum", "sunflower", "snowman",
+        "sailboat", "basketball", "baseball", "strawberry", "banana", "pineapple", "hamburger", "umbrella", "sofa", "television",
+        "guitar", "drum", "sunflower", "snowman",
     )
 )  # fmt: skip
 """Things that look like no other thing, from any of their pictures."""

@@ -146,18 +146,15 @@ class StreamDataset:
             name=video.name,
         )
 
-    def batches(self, epoch: int, *, rank: int = 0, num_workers: int = 1) -> list[list[int]]:
-        """Indices of the samples of each batch of one worker, in order; a run resumes at any place in this list.
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Indices of the samples of each batch, in order; a run resumes at any place in this list.
 
         A batch holds samples of like length, estimated rows of at most `max_batch_tokens`, and at most `max_batch_sequences`
-        samples (0 is no limit).  Every worker gets the same
-        number of batches: where they do not come out even, the first ones are used once more.
+        samples (0 is no limit).
         """
         if epoch not in self._batches:
             _remember(self._batches, epoch, self._draw_batches(epoch))
-        order = self._batches[epoch]
-        num_all = -(-len(order) // num_workers) * num_workers
-        return [order[number % len(order)] for number in range(rank, num_all, num_workers)]
+        return self._batches[epoch]
 
     def _draw_batches(self, epoch: int) -> list[list[int]]:
         draw = random.Random(f"{self._seed} {epoch} batches")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 
 from livestar.errors import InvalidConfig
+from livestar.model.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PREFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from livestar.model.livestar import LiveStarModel
     from training.config import LoraConfig
-
-ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
-PREFIX = "base_model.model."
 
 
 def add_lora(model: LiveStarModel, config: LoraConfig) -> None:

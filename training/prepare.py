@@ -13,6 +13,7 @@ from livestar.annotations.duration import measure_duration
 from livestar.annotations.part import parse_part
 from livestar.annotations.problems import named
 from livestar.annotations.read import read_annotations
+from livestar.config import MediaConfig
 from livestar.engine.admission import make_prompt
 from livestar.errors import InvalidConfig, SourceError
 from livestar.model.mini import model_directory
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from training.log import Reporter
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_FPS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +204,7 @@ def _fill(
 
 def frames_per_second(config: DataConfig, model: LiveStarModel) -> float:
     """The config's frame rate, or the model's own, or 1."""
-    own = model.config.watch.get("fps")
-    return config.fps or (float(own) if isinstance(own, int | float) else DEFAULT_FPS)
+    return config.fps or model.config.fps or MediaConfig().fps
 
 
 def prompt_of(model: LiveStarModel, tokenizer: Tokenizer) -> Prompt:

@@ -12,6 +12,7 @@ from rich.text import Text
 from livestar.annotations.duration import measure_duration
 from livestar.annotations.part import parse_part
 from livestar.annotations.read import read_annotations
+from livestar.config import MediaConfig
 from livestar.engine.admission import DEFAULT_GATE, resolve_gate
 from livestar.errors import InvalidConfig, LiveStarError
 from livestar.evaluation.benchmarks.omnistar import read_omnistar
@@ -177,7 +178,7 @@ def ask_benchmark(
     """Answers a benchmark's questions where its videos are there."""
     tasks = read_benchmark(name, file, videos, limit=request.limit)
     opened = _open(request)
-    fps = request.fps or own_fps(opened.checkpoint)
+    fps = request.fps or opened.checkpoint.model.config.fps or MediaConfig().fps
     with progress(len(tasks.questions)) as on_stage:
         scores = answer_benchmark(opened.checkpoint, tasks, fps=fps, stream=request.stream, on_answer=on_stage("answering"))
     scores["settings"] = _settings(request, opened, fps)
@@ -200,13 +201,6 @@ def read_omnistar_videos(file: Path, videos: Path, limit: int | None) -> tuple[l
     if found.num_missing:
         note(f"left out, since not in {videos}: {counted(found.num_missing, 'video')}")
     return list(found.videos)[:limit], found.num_missing
-
-
-def own_fps(checkpoint: Checkpoint) -> float:
-    """Frames per second that a model was made for; 1 where it does not say."""
-    value = checkpoint.model.config.watch.get("fps")
-    is_rate = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return float(value) if is_rate else 1.0  # type: ignore[arg-type]  # just checked
 
 
 def _cut(request: ModelRequest, videos: list[AnnotatedVideo]) -> list[AnnotatedVideo]:
@@ -246,7 +240,7 @@ def _open(request: ModelRequest) -> _Opened:
 
 
 def _footage(request: ModelRequest, opened: _Opened, videos: list[AnnotatedVideo]) -> Footage:
-    fps = request.fps or own_fps(opened.checkpoint)
+    fps = request.fps or opened.checkpoint.model.config.fps or MediaConfig().fps
     return Footage(videos, fps=fps, image_size=opened.checkpoint.model.config.vision.image_size)
 
 

@@ -82,6 +82,10 @@ class Teacher:
             self._context.commit(Unit("opening", len(staying)), staying)
         self._num_frames += 1
 
+    def next_logits(self) -> Tensor:
+        """Logits [vocab] of what follows the newest frame's rows."""
+        return self._model.language_model.logits(self._feed((), 1))[0].float()
+
     def close_clip(self, caption: CaptionRows) -> None:
         """Leaves a caption behind its clip, where the gate keeps captions."""
         rows = self._plan.layout.closing(caption)

@@ -18,7 +18,7 @@ from training.mini.catalogue import Split
 from training.mini.vocabulary import train_vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 CALM = 2.2
 """How many times longer everything lasts in calm rooms: some six seconds an event."""
@@ -74,15 +74,14 @@ def train(folder: Path) -> Path:
     return folder / "runs" / CONFIGS[-1] / "model"
 
 
-def install(model: Path, target: Path, extras: Iterable[Path] = ()) -> None:
-    """Puts a finished model where the package finds it, in 16 bit; `extras` are files that lie beside it, such as its card."""
+def install(model: Path, target: Path) -> None:
+    """Puts a finished model where the package finds it, in 16 bit; its card stays."""
     fresh = target.with_name(target.name + ".part")
     shutil.rmtree(fresh, ignore_errors=True)
     loaded = load_model(model, dtype=torch.float32)
     save_model(loaded, fresh, dtype=torch.float16)
     shutil.copyfile(model / "tokenizer.json", fresh / "tokenizer.json")
-    kept = [path for path in (*extras, *(target.glob("*.md") if target.is_dir() else ())) if path.is_file()]
-    for path in kept:
+    for path in target.glob("*.md"):
         shutil.copyfile(path, fresh / path.name)
     shutil.rmtree(target, ignore_errors=True)
     fresh.rename(target)

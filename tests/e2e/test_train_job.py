@@ -20,8 +20,6 @@ from tests.integration.training.rooms import to_toml, values, write_room, write_
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-pytest.importorskip("aiohttp_cors", reason="a cluster takes jobs by its dashboard, which needs ray[default]")
-
 RAY = str(Path(sys.executable).parent / "ray")
 TIMEOUT_S = 200.0
 

@@ -30,15 +30,15 @@ def ray_home(**more: str) -> Iterator[dict[str, str]]:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """All processes whose environment names the folder."""
-    found = []
+    """All processes whose environment names the folder, and theirs: some of Ray's write their title over their environment."""
+    found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             if process.pid != os.getpid() and str(folder) in process.environ().get("RAY_TMPDIR", ""):
-                found.append(process)
+                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
         except psutil.Error:
             continue
-    return found
+    return list(found.values())
 
 
 def left_running(own: dict[str, str], grace_s: float = 10.0) -> list[str]:
